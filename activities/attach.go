@@ -1,0 +1,228 @@
+package activities
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/baas-batch/baas/api"
+	"github.com/baas-batch/baas/mesos"
+	"github.com/baas-batch/baas/storage"
+	"github.com/baas-batch/baas/tasklet"
+)
+
+// attach takes an activity over from Temporal (rule 7 of the hand-off): first
+// the result objects, then what Mesos knows of the tasks that the details name,
+// and only then new tasks for what is left.
+func (e *entry) attach(in api.LaunchInput, details api.Details, token []byte, tries int32) {
+	if e.orphan { // the last attempt was given up, this one is wanted
+		e.orphan = false
+	}
+	e.token, e.lapsed = token, false
+	e.adoptDetails(details)
+	if e.in == nil {
+		e.in = &in
+		e.prefix = api.StepPrefix(in.App, in.Run, in.Step)
+		e.attempt, e.total = in.Attempt, len(in.Partitions)
+	}
+	// Nothing was launched before the first heartbeat: a first try without
+	// details starts from nothing.
+	if tries > 1 || details.Total > 0 || len(e.packs) > 0 {
+		if err := e.loadResults(); err != nil {
+			e.log.Warn("cannot look for results; trying again", "error", err)
+			e.later(e.h.cfg.RetryPause, func() { e.attach(in, details, token, tries) })
+			return
+		}
+	}
+	e.bindPacks()
+	e.submitRest()
+	e.changed()
+	e.advance()
+}
+
+// adoptDetails makes packs of the tasks that the details name and this leader
+// does not know yet.
+func (e *entry) adoptDetails(d api.Details) {
+	for first, generation := range d.Generations {
+		e.generations[first] = max(e.generations[first], generation)
+	}
+	if e.prefix == "" {
+		e.prefix, e.attempt, e.total = d.Prefix, d.Attempt, d.Total
+	}
+	for _, t := range d.Tasks {
+		if t.Generation < e.generations[t.First] || e.find(t.First, t.Generation) != nil || e.finished(t.First) {
+			continue
+		}
+		e.generations[t.First] = t.Generation
+		p := &pack{
+			first: t.First, count: t.Count, generation: t.Generation,
+			phase: phaseAttaching, state: mesos.State(t.State),
+		}
+		if t.Agent < len(d.Agents) {
+			p.agent = d.Agents[t.Agent]
+		}
+		if t.UnreachableSince != nil {
+			p.unreachable = *t.UnreachableSince
+		}
+		e.packs = append(e.packs, p)
+	}
+}
+
+// bindPacks gives adopted packs their partitions, drops those whose results are
+// all there, and asks Mesos about the ones that nobody has heard of yet.
+func (e *entry) bindPacks() {
+	var unknown []mesos.TaskRef
+	for _, p := range slices.Clone(e.packs) {
+		if p.partitions == nil {
+			p.partitions = e.partitions(p.first, p.count)
+		}
+		done := true
+		for _, part := range p.partitions {
+			done = done && e.finished(part.Index)
+		}
+		if done {
+			e.drop(p)
+			continue
+		}
+		if p.phase == phaseAttaching {
+			unknown = append(unknown, mesos.TaskRef{TaskID: e.taskID(p), AgentID: p.agent.ID})
+		}
+	}
+	if len(unknown) > 0 {
+		e.h.fw.Reconcile(unknown...)
+	}
+}
+
+// partitions finds count partitions of the input from index first on.
+func (e *entry) partitions(first, count int) []api.LaunchPartition {
+	i := slices.IndexFunc(e.in.Partitions, func(p api.LaunchPartition) bool { return p.Index == first })
+	if i < 0 {
+		return nil
+	}
+	return e.in.Partitions[i:min(i+count, len(e.in.Partitions))]
+}
+
+// submitRest makes packs of the partitions that have neither result nor pack.
+func (e *entry) submitRest() {
+	held := make(map[int]bool)
+	for _, p := range e.packs {
+		for _, part := range p.partitions {
+			held[part.Index] = true
+		}
+	}
+	var rest []api.LaunchPartition
+	for _, part := range e.in.Partitions {
+		if !held[part.Index] && !e.finished(part.Index) {
+			rest = append(rest, part)
+		}
+	}
+	for chunk := range slices.Chunk(rest, e.h.cfg.PackSize) {
+		p := &pack{first: chunk[0].Index, count: len(chunk), partitions: chunk}
+		if e.in.AtMostOnce && e.generations[p.first] > 0 {
+			// It was placed once, and nobody can say what became of it.
+			e.settleLost(p, "it was placed before and is lost; at_most_once forbids to place it again")
+			continue
+		}
+		e.packs = append(e.packs, p)
+		e.submit(p)
+	}
+}
+
+// submit hands a pack to the framework under a new generation.
+func (e *entry) submit(p *pack) {
+	if e.cancelled || e.orphan || e.find(p.first, p.generation) != p {
+		return
+	}
+	e.generations[p.first]++
+	p.generation = e.generations[p.first]
+	p.phase, p.state, p.noticed = phaseWaiting, "", false
+	p.agent, p.executor, p.unreachable = api.AgentDetail{}, "", time.Time{}
+	name := e.in.Step
+	if len(p.partitions) > 1 {
+		name += fmt.Sprintf(" #%d–%d", p.first, p.partitions[len(p.partitions)-1].Index)
+	} else if e.in.Many {
+		name += fmt.Sprintf(" #%d", p.first)
+	}
+	e.h.fw.Submit(mesos.Task{
+		ID:        e.taskID(p),
+		Name:      name,
+		Owner:     e.in.Owner,
+		Priority:  -e.in.Priority, // Temporal's priorities begin with 1, the highest
+		Resources: mesos.Resources{CPUs: e.in.CPUs, Mem: e.in.Mem, Disk: e.in.Disk, GPUs: e.in.GPUs},
+		Executor:  mesos.ExecutorSpec{Owner: e.in.Owner, Image: e.in.Image},
+		Labels:    map[string]string{"baas_run": e.in.Run, "baas_step": e.in.Step},
+		Grace:     e.in.Grace, AvoidAgents: p.avoid, Submitted: time.Now(),
+	})
+}
+
+// loadResults takes all results of this activity that lie in storage, whichever
+// placement wrote them.
+func (e *entry) loadResults() error {
+	ctx, cancel := e.h.call()
+	defer cancel()
+	prefix := api.ResultPrefix(e.prefix, e.key.ActivityID)
+	for info, err := range storage.All(ctx, e.h.cfg.Store, storage.ListOptions{Prefix: prefix}) {
+		if err != nil {
+			return err
+		}
+		first, generation, ok := parseResultKey(strings.TrimPrefix(info.Key, prefix))
+		if !ok {
+			continue
+		}
+		e.generations[first] = max(e.generations[first], generation)
+		if e.finished(first) && e.h.cfg.PackSize == 1 {
+			continue
+		}
+		object, err := e.readResult(first, generation)
+		if err != nil {
+			return err
+		}
+		e.takeAll(object)
+	}
+	return nil
+}
+
+func parseResultKey(name string) (first, generation int, ok bool) {
+	a, b, ok := strings.Cut(strings.TrimSuffix(name, ".json"), ".")
+	if !ok {
+		return 0, 0, false
+	}
+	first, err1 := strconv.Atoi(a)
+	generation, err2 := strconv.Atoi(b)
+	return first, generation, err1 == nil && err2 == nil
+}
+
+// maxResultObject bounds what is read of one result object, in bytes.
+const maxResultObject = 32 << 20
+
+// readResult reads a result object; storage.ErrNotExist when there is none.
+func (e *entry) readResult(first, generation int) ([]tasklet.Result, error) {
+	if e.prefix == "" {
+		return nil, fmt.Errorf("where the results of %s lie is not known yet", e.key)
+	}
+	ctx, cancel := e.h.call()
+	defer cancel()
+	key := api.ResultKey(e.prefix, e.key.ActivityID, first, generation)
+	var object tasklet.ResultObject
+	if err := storage.GetJSON(ctx, e.h.cfg.Store, key, maxResultObject, &object); err != nil {
+		return nil, err
+	}
+	return object.Results, nil
+}
+
+// takeAll keeps the results that count, and returns the indexes of those that
+// do not: the platform's failures, and kills that nobody asked for.
+func (e *entry) takeAll(results []tasklet.Result) (again []int) {
+	for _, r := range results {
+		switch {
+		case e.finished(r.Partition):
+		case r.Outcome == tasklet.Platform, r.Outcome == tasklet.Killed && !e.cancelled:
+			again = append(again, r.Partition)
+		default:
+			e.results[r.Partition] = r
+		}
+	}
+	return again
+}

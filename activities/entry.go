@@ -1,0 +1,386 @@
+package activities
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.temporal.io/api/serviceerror"
+	"go.temporal.io/sdk/temporal"
+
+	"github.com/baas-batch/baas/api"
+	"github.com/baas-batch/baas/mesos"
+	"github.com/baas-batch/baas/tasklet"
+)
+
+// entry is one activity in the leader's care. Its events run one at a time, in
+// order; everything below the mailbox is touched by them alone.
+type entry struct {
+	h   *Handoff
+	key tasklet.ActivityKey
+	log *slog.Logger
+
+	mu      sync.Mutex
+	mailbox []func()
+	busy    bool
+
+	nextBeat atomic.Int64 // Unix nanoseconds; 0 for never
+
+	in      *api.LaunchInput // nil while Temporal has not handed the activity over
+	token   []byte           // of the attempt that did
+	prefix  string
+	attempt int
+	total   int
+
+	packs       []*pack     // in Mesos, or on their way there
+	generations map[int]int // highest one used, by first partition
+	results     map[int]tasklet.Result
+	replaced    int
+	lost        string         // the last loss, for people
+	acks        []mesos.Update // terminal updates that wait for their results to be noted
+
+	cancelled bool
+	reason    string // of the cancel
+	// lapsed: no more heartbeats, so that Temporal hands the activity over again.
+	lapsed bool
+	// orphan: nobody waits for this activity any more; what runs is killed.
+	orphan bool
+	since  time.Time
+}
+
+// phase is how far a pack has come.
+type phase int
+
+const (
+	phasePausing   phase = iota // waits out a backoff before it is submitted
+	phaseWaiting                // with the framework, for an offer
+	phasePlacing                // details are being written ahead
+	phasePlaced                 // the ACCEPT is on its way, or Mesos knows the task
+	phaseAttaching              // an earlier leader placed it; Mesos is being asked
+)
+
+// pack is the partitions of one Mesos task.
+type pack struct {
+	first      int
+	count      int
+	partitions []api.LaunchPartition // nil while adopted
+	generation int
+	phase      phase
+	state      mesos.State
+	agent      api.AgentDetail
+	executor   string
+	progress   map[int]string
+	noticed    bool // an order to kill is out
+
+	unreachable time.Time // since when, zero if it is not
+	losses      int
+	avoid       []string // agents that lost it
+}
+
+func newEntry(h *Handoff, key tasklet.ActivityKey) *entry {
+	return &entry{
+		h:           h,
+		key:         key,
+		log:         h.cfg.Logger.With("workflow", key.WorkflowID, "activity", key.ActivityID),
+		generations: make(map[int]int),
+		results:     make(map[int]tasklet.Result),
+		since:       time.Now(),
+	}
+}
+
+// post queues an event; false when the hand-off is closed.
+func (e *entry) post(event func()) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !e.busy {
+		if !e.h.start(e.drain) {
+			return false
+		}
+		e.busy = true
+	}
+	e.mailbox = append(e.mailbox, event)
+	return true
+}
+
+func (e *entry) drain() {
+	for {
+		e.mu.Lock()
+		if len(e.mailbox) == 0 || e.h.ctx.Err() != nil {
+			e.busy = false
+			e.mailbox = nil
+			e.mu.Unlock()
+			return
+		}
+		event := e.mailbox[0]
+		e.mailbox = e.mailbox[1:]
+		e.mu.Unlock()
+		event()
+	}
+}
+
+// later posts an event after a pause, unless the hand-off closes first.
+func (e *entry) later(pause time.Duration, event func()) {
+	time.AfterFunc(pause, func() { e.post(event) })
+}
+
+// taskID is the Mesos ID of a pack's task.
+func (e *entry) taskID(p *pack) string { return e.id(p.first, p.generation).String() }
+
+func (e *entry) id(first, generation int) tasklet.TaskID {
+	return tasklet.TaskID{
+		WorkflowID: e.key.WorkflowID, RunID: e.key.RunID, ActivityID: e.key.ActivityID,
+		First: first, Generation: generation,
+	}
+}
+
+func (e *entry) find(first, generation int) *pack {
+	for _, p := range e.packs {
+		if p.first == first && p.generation == generation {
+			return p
+		}
+	}
+	return nil
+}
+
+func (e *entry) drop(p *pack) {
+	e.packs = slices.DeleteFunc(e.packs, func(q *pack) bool { return q == p })
+}
+
+// due tells whether a heartbeat is due. Safe from any goroutine.
+func (e *entry) due(now time.Time) bool {
+	at := e.nextBeat.Load()
+	return at != 0 && now.UnixNano() >= at
+}
+
+// changed asks for a heartbeat soon: people look at the details.
+func (e *entry) changed() {
+	if e.lapsed || e.orphan {
+		return
+	}
+	soon := time.Now().Add(min(2*time.Second, e.h.cfg.HeartbeatTimeout/6)).UnixNano()
+	if at := e.nextBeat.Load(); at == 0 || at > soon {
+		e.nextBeat.Store(soon)
+	}
+}
+
+var (
+	errNotHeard  = errors.New("the activity is between two attempts")
+	errNotWanted = errors.New("nobody waits for the activity any more")
+	errNotLeader = errors.New("the leadership is not confirmed")
+	errCancelled = errors.New("the activity is to be cancelled")
+)
+
+// heartbeat is the regular one.
+func (e *entry) heartbeat() {
+	if e.lapsed || e.orphan {
+		e.nextBeat.Store(0)
+		return
+	}
+	if err := e.beat(); err != nil {
+		e.log.Debug("heartbeat", "error", err)
+	}
+}
+
+// beat writes the details to Temporal and acts upon the answer. After success
+// everything in the details is durable.
+func (e *entry) beat() error {
+	e.nextBeat.Store(time.Now().Add(e.h.cfg.HeartbeatTimeout / 3).UnixNano())
+	if !e.h.cfg.Leading() {
+		return errNotLeader
+	}
+	ctx, cancel := e.h.call()
+	defer cancel()
+	err := e.h.cfg.Temporal.RecordActivityHeartbeatByID(ctx, e.h.cfg.Namespace,
+		e.key.WorkflowID, e.key.RunID, e.key.ActivityID, e.details())
+	var notFound *serviceerror.NotFound
+	switch {
+	case err == nil:
+		e.noted()
+		return nil
+	case errors.As(err, &notFound), temporal.IsCanceledError(err):
+		return e.inquire()
+	}
+	return err
+}
+
+// inquire asks Temporal how the activity stands after an answer that by itself
+// means little: NotFound may be a backoff, CanceledError an oversized heartbeat.
+func (e *entry) inquire() error {
+	stands, _, err := e.h.desc.activity(e.h.ctx, e.key)
+	if err != nil {
+		return err
+	}
+	switch stands {
+	case standsClosed, standsGone:
+		e.abandon()
+		return errNotWanted
+	case standsCanceled:
+		e.cancel("cancelled", 0)
+		return errCancelled
+	case standsBackoff:
+		// The results so far lie in storage, and the next attempt looks there.
+		e.noted()
+		return errNotHeard
+	}
+	return errNotHeard
+}
+
+// noted acknowledges what waited for its results to be noted.
+func (e *entry) noted() {
+	for _, u := range e.acks {
+		e.h.fw.Acknowledge(u)
+	}
+	e.acks = nil
+}
+
+// abandon kills what nobody waits for, and forgets the activity.
+func (e *entry) abandon() {
+	if e.orphan {
+		return
+	}
+	e.orphan = true
+	e.nextBeat.Store(0)
+	for _, p := range e.packs {
+		e.kill(p, 0)
+	}
+	e.packs = nil
+	e.noted()
+	e.h.remove(e)
+}
+
+// kill ends a pack, wherever it is. It returns true when nothing of it is or
+// will be in Mesos.
+func (e *entry) kill(p *pack, grace time.Duration) bool {
+	switch p.phase {
+	case phasePausing:
+		return true
+	case phaseWaiting:
+		return e.h.fw.Withdraw(e.taskID(p))
+	case phasePlacing:
+		return false // placed asks before it launches
+	}
+	if grace == 0 && e.in != nil {
+		grace = e.in.Grace
+	}
+	p.noticed = true
+	e.h.fw.Kill(mesos.TaskRef{TaskID: e.taskID(p), AgentID: p.agent.ID}, grace)
+	return false
+}
+
+// cancel ends all packs; the activity is completed when the last one has ended.
+func (e *entry) cancel(reason string, grace time.Duration) {
+	if e.cancelled || e.orphan {
+		return
+	}
+	e.cancelled = true
+	e.reason = reason
+	for _, p := range slices.Clone(e.packs) {
+		if e.kill(p, grace) {
+			e.drop(p)
+			e.settleKilled(p)
+		}
+	}
+	e.advance()
+}
+
+// release gives the activity back to Temporal when nothing of it is in Mesos.
+func (e *entry) release(ctx context.Context) {
+	if e.in == nil || e.orphan || e.cancelled || len(e.acks) > 0 || len(e.results) > 0 {
+		return
+	}
+	for _, p := range e.packs {
+		if p.phase != phaseWaiting && p.phase != phasePausing {
+			return
+		}
+	}
+	for _, p := range e.packs {
+		if p.phase == phaseWaiting && !e.h.fw.Withdraw(e.taskID(p)) {
+			return // on its way to Mesos: it stays
+		}
+	}
+	e.lapsed = true
+	e.nextBeat.Store(0)
+	err := e.h.cfg.Temporal.CompleteActivity(ctx, e.token, nil,
+		temporal.NewApplicationError("the leader stops; the next one goes on", "LeaderStops"))
+	if err != nil {
+		e.log.Debug("release", "error", err)
+	}
+}
+
+// details are what the heartbeat carries.
+func (e *entry) details() api.Details {
+	d := api.Details{
+		State: e.overall(), Reason: e.lost, Since: e.since, Prefix: e.prefix,
+		Attempt: e.attempt, Total: e.total, Done: len(e.results),
+		Leader: e.h.cfg.Leader,
+	}
+	agents := make(map[string]int)
+	inTasks := make(map[int]bool)
+	for _, p := range e.packs {
+		if p.phase == phasePausing || p.phase == phaseWaiting {
+			if d.Reason == "" && p.phase == phaseWaiting {
+				d.Reason = e.h.fw.Explain(e.taskID(p))
+			}
+			continue
+		}
+		i, ok := agents[p.agent.ID+"\n"+p.executor]
+		if !ok {
+			i = len(d.Agents)
+			agents[p.agent.ID+"\n"+p.executor] = i
+			d.Agents = append(d.Agents, p.agent)
+		}
+		inTasks[p.first] = true
+		t := api.TaskDetail{
+			First: p.first, Count: p.count, Generation: p.generation, Agent: i,
+			State: string(p.state), Progress: p.progressText(),
+		}
+		if !p.unreachable.IsZero() {
+			t.UnreachableSince = &p.unreachable
+		}
+		d.Tasks = append(d.Tasks, t)
+	}
+	for first, generation := range e.generations {
+		// A first generation that is over needs no mention: its result says so.
+		if !inTasks[first] && (generation > 1 || !e.finished(first)) {
+			if d.Generations == nil {
+				d.Generations = make(map[int]int)
+			}
+			d.Generations[first] = generation
+		}
+	}
+	return fit(d)
+}
+
+func (e *entry) finished(partition int) bool {
+	_, ok := e.results[partition]
+	return ok
+}
+
+func (e *entry) overall() string {
+	if e.cancelled {
+		return "killing"
+	}
+	state := "waiting"
+	for _, p := range e.packs {
+		switch p.phase {
+		case phasePlaced:
+			return "running"
+		case phasePlacing, phaseAttaching:
+			state = "placing"
+		}
+	}
+	return state
+}
+
+// progressText shows one partition's progress, or the lowest of many.
+func (p *pack) progressText() string {
+	if len(p.progress) == 0 {
+		return ""
+	}
+	return p.progress[slices.Min(slices.Collect(maps.Keys(p.progress)))]
+}

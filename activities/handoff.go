@@ -1,0 +1,291 @@
+// Package activities is what touches the world on behalf of workflows. Its heart
+// is the hand-off between Temporal and Mesos: each RunTasklets activity becomes
+// Mesos tasks, is kept alive by heartbeats while they run, and is completed by ID
+// when their results are durable.
+package activities
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"go.temporal.io/api/workflowservice/v1"
+	"go.temporal.io/sdk/activity"
+
+	"github.com/baas-batch/baas/api"
+	"github.com/baas-batch/baas/mesos"
+	"github.com/baas-batch/baas/storage"
+	"github.com/baas-batch/baas/tasklet"
+)
+
+// Temporal is what the hand-off needs of a Temporal client.
+type Temporal interface {
+	CompleteActivity(ctx context.Context, taskToken []byte, result any, err error) error
+	CompleteActivityByID(ctx context.Context, namespace, workflowID, runID, activityID string, result any, err error) error
+	RecordActivityHeartbeatByID(ctx context.Context, namespace, workflowID, runID, activityID string, details ...any) error
+	DescribeWorkflowExecution(ctx context.Context, workflowID, runID string) (*workflowservice.DescribeWorkflowExecutionResponse, error)
+}
+
+// Framework is what the hand-off needs of the Mesos framework.
+type Framework interface {
+	Submit(tasks ...mesos.Task)
+	Withdraw(taskID string) bool
+	Kill(ref mesos.TaskRef, grace time.Duration)
+	Acknowledge(u mesos.Update)
+	Reconcile(refs ...mesos.TaskRef)
+	Forget(taskID string)
+	Send(agentID, executorID string, data []byte) error
+	Explain(taskID string) string
+}
+
+// Config of a Handoff. Zero values get defaults where one is named.
+type Config struct {
+	Temporal  Temporal
+	Namespace string
+	Store     storage.Store
+	// Leading tells whether the leadership was confirmed within its time-out.
+	Leading func() bool
+	Leader  string // name of this leader, for people
+	Logger  *slog.Logger
+
+	HeartbeatTimeout time.Duration // of RunTasklets; heartbeats go out at a third of it. Default 1m
+	MaxBacklog       int           // activities taken over and not completed. Default 2000
+	MaxLosses        int           // placements of one pack that the platform may lose. Default 10
+	PackSize         int           // partitions in one Mesos task. Default 1
+	URLLifetime      time.Duration // of signed URLs. Default 24h
+	CallTimeout      time.Duration // of one call to Temporal or storage. Default 10s
+	RetryPause       time.Duration // before such a call is made again. Default 2s
+	// Backoff is the pause after the n-th loss of a pack (n from 1).
+	// Default: 1s, doubled each time, at most 1m.
+	Backoff func(n int) time.Duration
+}
+
+func (c *Config) setDefaults() {
+	if c.Namespace == "" {
+		c.Namespace = "default"
+	}
+	if c.HeartbeatTimeout == 0 {
+		c.HeartbeatTimeout = time.Minute
+	}
+	if c.MaxBacklog == 0 {
+		c.MaxBacklog = 2000
+	}
+	if c.MaxLosses == 0 {
+		c.MaxLosses = 10
+	}
+	if c.PackSize == 0 {
+		c.PackSize = 1
+	}
+	if c.URLLifetime == 0 {
+		c.URLLifetime = 24 * time.Hour
+	}
+	if c.CallTimeout == 0 {
+		c.CallTimeout = 10 * time.Second
+	}
+	if c.RetryPause == 0 {
+		c.RetryPause = 2 * time.Second
+	}
+	if c.Backoff == nil {
+		c.Backoff = func(n int) time.Duration {
+			return min(time.Second<<min(n-1, 6), time.Minute)
+		}
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+}
+
+// Handoff is the leader's side of the hand-off for one term of leadership: the
+// table of activities in its care. It is the Handler of one mesos.Framework.
+type Handoff struct {
+	cfg   Config
+	fw    Framework
+	desc  *describer
+	slots *slots
+
+	ctx  context.Context
+	stop context.CancelFunc
+	wg   sync.WaitGroup // actors and timers under way
+
+	mu      sync.Mutex
+	closed  bool
+	entries map[tasklet.ActivityKey]*entry
+
+	subscribed     chan struct{}
+	subscribedOnce sync.Once
+}
+
+var _ mesos.Handler = (*Handoff)(nil)
+
+// New makes a Handoff. Bind gives it its framework before anything happens.
+func New(cfg Config) *Handoff {
+	cfg.setDefaults()
+	ctx, stop := context.WithCancel(context.Background())
+	h := &Handoff{
+		cfg:        cfg,
+		desc:       newDescriber(cfg.Temporal, cfg.CallTimeout),
+		ctx:        ctx,
+		stop:       stop,
+		entries:    make(map[tasklet.ActivityKey]*entry),
+		subscribed: make(chan struct{}),
+	}
+	h.slots = newSlots(cfg.MaxBacklog, h.backlog)
+	return h
+}
+
+// Bind sets the framework and starts the heartbeats.
+func (h *Handoff) Bind(fw Framework) {
+	h.fw = fw
+	h.start(h.heartbeats)
+}
+
+// Ready is closed when the framework has subscribed for the first time: from
+// then on activities may be polled for.
+func (h *Handoff) Ready() <-chan struct{} { return h.subscribed }
+
+// Close ends all work at once. Activities and tasks stay as they are: whoever
+// leads next takes them over.
+func (h *Handoff) Close() {
+	h.mu.Lock()
+	h.closed = true
+	h.mu.Unlock()
+	h.stop()
+	h.wg.Wait()
+}
+
+// Release hands activities that have nothing in Mesos back to Temporal, so that
+// the next leader need not wait for their heartbeats to time out. The calls are
+// fenced by the attempt's token.
+func (h *Handoff) Release(ctx context.Context) {
+	var waits sync.WaitGroup
+	for _, e := range h.all() {
+		done := make(chan struct{})
+		if !e.post(func() { e.release(ctx); close(done) }) {
+			continue
+		}
+		waits.Go(func() {
+			select {
+			case <-done:
+			case <-ctx.Done():
+			}
+		})
+	}
+	waits.Wait()
+}
+
+// RunTasklets is the activity api.ActivityRunTasklets. It returns
+// activity.ErrResultPending: the activity is completed by ID.
+func (h *Handoff) RunTasklets(ctx context.Context, in api.LaunchInput) (api.LaunchResult, error) {
+	info := activity.GetInfo(ctx)
+	key := tasklet.ActivityKey{
+		WorkflowID: info.WorkflowExecution.ID,
+		RunID:      info.WorkflowExecution.RunID,
+		ActivityID: info.ActivityID,
+	}
+	if err := checkInput(key, in); err != nil {
+		return invalidResult(in, err), nil
+	}
+	var details api.Details
+	if activity.HasHeartbeatDetails(ctx) {
+		if err := activity.GetHeartbeatDetails(ctx, &details); err != nil {
+			return api.LaunchResult{}, fmt.Errorf("heartbeat details of %s: %w", key, err)
+		}
+	}
+	e := h.entry(key)
+	if e == nil || !e.post(func() { e.attach(in, details, info.TaskToken, info.Attempt) }) {
+		return api.LaunchResult{}, errors.New("this leader is stopping")
+	}
+	return api.LaunchResult{}, activity.ErrResultPending
+}
+
+// KillTasks is the activity api.ActivityKillTasks: it ends all that this leader
+// holds of a workflow run, and returns when the orders are given.
+func (h *Handoff) KillTasks(ctx context.Context, in api.KillInput) error {
+	for _, e := range h.all() {
+		if e.key.WorkflowID == in.WorkflowID && e.key.RunID == in.RunID {
+			e.post(func() { e.cancel(in.Reason, in.Grace) })
+		}
+	}
+	return nil
+}
+
+// Slots bounds how many activities are polled for (rule 10 of the hand-off).
+func (h *Handoff) Slots() *slots { return h.slots }
+
+// start runs f as one of the goroutines that Close waits for.
+func (h *Handoff) start(f func()) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return false
+	}
+	h.wg.Go(f)
+	return true
+}
+
+// entry finds or makes the entry of an activity; nil when closed.
+func (h *Handoff) entry(key tasklet.ActivityKey) *entry {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return nil
+	}
+	e, ok := h.entries[key]
+	if !ok {
+		e = newEntry(h, key)
+		h.entries[key] = e
+	}
+	return e
+}
+
+// remove forgets an entry that has nothing left to do.
+func (h *Handoff) remove(e *entry) {
+	h.mu.Lock()
+	if h.entries[e.key] == e {
+		delete(h.entries, e.key)
+	}
+	h.mu.Unlock()
+	h.slots.wake()
+}
+
+func (h *Handoff) all() []*entry {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	list := make([]*entry, 0, len(h.entries))
+	for _, e := range h.entries {
+		list = append(list, e)
+	}
+	return list
+}
+
+func (h *Handoff) backlog() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.entries)
+}
+
+// heartbeats wakes the entries whose next heartbeat is due.
+func (h *Handoff) heartbeats() {
+	tick := time.NewTicker(min(time.Second, h.cfg.HeartbeatTimeout/10))
+	defer tick.Stop()
+	for {
+		select {
+		case <-h.ctx.Done():
+			return
+		case now := <-tick.C:
+			for _, e := range h.all() {
+				if e.due(now) {
+					e.post(e.heartbeat)
+				}
+			}
+		}
+	}
+}
+
+// call bounds one call to Temporal or storage.
+func (h *Handoff) call() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(h.ctx, h.cfg.CallTimeout)
+}

@@ -1,0 +1,227 @@
+package activities
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/baas-batch/baas/api"
+	"github.com/baas-batch/baas/mesos"
+	"github.com/baas-batch/baas/storage"
+	"github.com/baas-batch/baas/tasklet"
+)
+
+// maxLaunchData bounds TaskInfo.data, in bytes.
+const maxLaunchData = 1 << 20
+
+// errWithdrawn answers for a task that is no longer to be launched.
+var errWithdrawn = errors.New("not to be launched any more")
+
+// Placed writes a placement ahead and answers with the launch data (rule 2).
+func (h *Handoff) Placed(ctx context.Context, pl mesos.Placement) []mesos.Launch {
+	type answer struct {
+		index    []int
+		launches []mesos.Launch
+	}
+	launches := make([]mesos.Launch, len(pl.Tasks))
+	groups := make(map[tasklet.ActivityKey][]int)
+	for i, t := range pl.Tasks {
+		launches[i].Err = errWithdrawn
+		if id, err := tasklet.ParseTaskID(t.ID); err == nil {
+			groups[id.Activity()] = append(groups[id.Activity()], i)
+		}
+	}
+	answers := make(chan answer, len(groups))
+	waiting := 0
+	for key, indexes := range groups {
+		e := h.entry(key)
+		if e == nil {
+			continue
+		}
+		ids := make([]tasklet.TaskID, len(indexes))
+		for n, i := range indexes {
+			ids[n], _ = tasklet.ParseTaskID(pl.Tasks[i].ID)
+		}
+		if e.post(func() { answers <- answer{indexes, e.place(ids, pl)} }) {
+			waiting++
+		}
+	}
+	for ; waiting > 0; waiting-- {
+		select {
+		case a := <-answers:
+			for n, i := range a.index {
+				launches[i] = a.launches[n]
+			}
+		case <-ctx.Done():
+			return refuse(launches, ctx.Err())
+		case <-h.ctx.Done():
+			return refuse(launches, h.ctx.Err())
+		}
+	}
+	if !h.cfg.Leading() {
+		return refuse(launches, errNotLeader)
+	}
+	return launches
+}
+
+func refuse(launches []mesos.Launch, err error) []mesos.Launch {
+	for i := range launches {
+		launches[i] = mesos.Launch{Err: err}
+	}
+	return launches
+}
+
+// place prepares the packs of one activity that were placed on one agent.
+func (e *entry) place(ids []tasklet.TaskID, pl mesos.Placement) []mesos.Launch {
+	launches := make([]mesos.Launch, len(ids))
+	packs := make([]*pack, len(ids))
+	for i, id := range ids {
+		p := e.find(id.First, id.Generation)
+		if p == nil || p.phase != phaseWaiting || e.in == nil || e.orphan {
+			launches[i].Err = errWithdrawn
+			continue
+		}
+		if e.cancelled {
+			launches[i].Err = errWithdrawn
+			e.drop(p)
+			e.settleKilled(p)
+			continue
+		}
+		packs[i] = p
+		p.phase, p.state = phasePlacing, "PLACING"
+		p.agent = api.AgentDetail{ID: pl.Agent.ID, Host: pl.Agent.Hostname, Endpoint: pl.Agent.Endpoint}
+		p.executor = pl.Executor
+		launches[i].Data, launches[i].Err = e.launchData(p)
+	}
+	err := e.beat()
+	for i, p := range packs {
+		if p == nil || e.find(p.first, p.generation) != p {
+			launches[i] = mesos.Launch{Err: errWithdrawn} // the heartbeat told us to stop
+			continue
+		}
+		if launches[i].Err == nil {
+			launches[i].Err = err
+		}
+		if launches[i].Err == nil {
+			p.phase, p.state = phasePlaced, mesos.Staging
+			continue
+		}
+		e.notLaunched(p, launches[i].Err)
+	}
+	e.advance()
+	return launches
+}
+
+// notLaunched puts a pack back that could not be prepared.
+func (e *entry) notLaunched(p *pack, err error) {
+	var tooLarge *launchTooLargeError
+	switch {
+	case e.cancelled:
+		e.drop(p)
+		e.settleKilled(p)
+	case errors.As(err, &tooLarge), errors.Is(err, errForeignFile):
+		e.drop(p)
+		e.settleRest(p, tasklet.Invalid, err.Error())
+	default:
+		e.log.Warn("cannot launch yet; trying again", "task", e.taskID(p), "error", err)
+		p.phase, p.state = phasePausing, ""
+		e.lost = err.Error()
+		e.later(e.h.cfg.RetryPause, func() { e.submit(p) })
+	}
+}
+
+type launchTooLargeError struct{ size int }
+
+func (err *launchTooLargeError) Error() string {
+	return fmt.Sprintf("the inputs come to %d KiB of launch data, at most %d KiB are possible; pass them as files",
+		err.size>>10, maxLaunchData>>10)
+}
+
+// launchData is what the executor gets.
+func (e *entry) launchData(p *pack) ([]byte, error) {
+	in := e.in
+	l := tasklet.Launch{
+		Version: tasklet.WireVersion,
+		TaskID:  e.taskID(p),
+		Owner:   in.Owner, App: in.App, Run: in.Run, Step: in.Step, Attempt: in.Attempt,
+		Shell: in.Shell, Args: in.Args, Env: in.Env, Outputs: in.Outputs,
+		Limits: tasklet.Limits{Memory: in.Mem, Disk: in.Disk, Timeout: in.Timeout, Grace: in.Grace},
+	}
+	s := e.signer(in.Timeout)
+	if in.Bundle != nil {
+		l.Bundle = s.source(*in.Bundle)
+	}
+	for _, part := range p.partitions {
+		l.Partitions = append(l.Partitions, e.partitionData(s, p, part))
+	}
+	l.Result = s.target(api.ResultKey(e.prefix, e.key.ActivityID, p.first, p.generation))
+	if s.err != nil {
+		return nil, s.err
+	}
+	data, err := json.Marshal(l)
+	if err == nil && len(data) > maxLaunchData {
+		err = &launchTooLargeError{len(data)}
+	}
+	return data, err
+}
+
+func (e *entry) partitionData(s *signer, p *pack, part api.LaunchPartition) tasklet.Partition {
+	d := tasklet.Partition{
+		Index:      part.Index,
+		Inputs:     make(map[string]tasklet.Input, len(part.Inputs)),
+		Log:        s.target(api.LogKey(e.prefix, part.Index, e.attempt, p.generation)),
+		Checkpoint: s.target(api.CheckpointKey(e.prefix, part.Index, e.attempt, p.generation)),
+		Outputs:    make(map[string]tasklet.Target),
+	}
+	for name, value := range part.Inputs {
+		d.Inputs[name] = s.input(value)
+	}
+	for _, out := range e.in.Outputs {
+		if out.Type.IsFile() {
+			d.Outputs[out.Name] = s.target(api.OutputKey(e.prefix, part.Index, e.attempt, p.generation, out.Name))
+		}
+	}
+	if e.attempt > 1 || p.generation > 1 {
+		d.Restore = s.restore(part.Index)
+	}
+	return d
+}
+
+// restore finds the newest checkpoint of a partition, from whichever attempt.
+func (s *signer) restore(partition int) *tasklet.Source {
+	if s.err != nil {
+		return nil
+	}
+	ctx, cancel := s.e.h.call()
+	defer cancel()
+	var newest *storage.Info
+	for info, err := range storage.All(ctx, s.e.h.cfg.Store, storage.ListOptions{Prefix: api.CheckpointPrefix(s.e.prefix, partition)}) {
+		if err != nil {
+			s.err = err
+			return nil
+		}
+		newest = &info // keys sort by age
+	}
+	if newest == nil {
+		return nil
+	}
+	return s.source(tasklet.NewFileRef(newest.Key, newest.Size, "", "checkpoint"))
+}
+
+// fileRefs reads an input value as a file or a list of files.
+func fileRefs(value json.RawMessage) (refs []tasklet.FileRef, list, ok bool) {
+	var one tasklet.FileRef
+	if json.Unmarshal(value, &one) == nil && one.Tag == tasklet.FileRefTag {
+		return []tasklet.FileRef{one}, false, true
+	}
+	var many []tasklet.FileRef
+	if json.Unmarshal(value, &many) != nil || len(many) == 0 {
+		return nil, false, false
+	}
+	if slices.ContainsFunc(many, func(r tasklet.FileRef) bool { return r.Tag != tasklet.FileRefTag }) {
+		return nil, false, false
+	}
+	return many, true, true
+}

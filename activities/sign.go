@@ -1,0 +1,278 @@
+package activities
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/baas-batch/baas/api"
+	"github.com/baas-batch/baas/mesos"
+	"github.com/baas-batch/baas/storage"
+	"github.com/baas-batch/baas/tasklet"
+)
+
+// errForeignFile refuses a file reference that leads out of what a run may read.
+var errForeignFile = errors.New("the file does not belong to the app")
+
+// signer makes signed URLs for one activity. The first error sticks.
+type signer struct {
+	e       *entry
+	expires time.Duration
+	err     error
+}
+
+const maxURLLifetime = 7 * 24 * time.Hour // what S3 allows at most
+
+func (e *entry) signer(timeout time.Duration) *signer {
+	return &signer{e: e, expires: min(max(e.h.cfg.URLLifetime, timeout+time.Hour), maxURLLifetime)}
+}
+
+func (s *signer) url(key, method string) string {
+	if s.err != nil {
+		return ""
+	}
+	ctx, cancel := s.e.h.call()
+	defer cancel()
+	url, err := s.e.h.cfg.Store.SignURL(ctx, key, storage.SignOptions{Method: method, Expires: s.expires})
+	if err != nil {
+		s.err = fmt.Errorf("sign %s: %w", key, err)
+	}
+	return url
+}
+
+func (s *signer) target(key string) tasklet.Target {
+	return tasklet.Target{Key: key, URL: s.url(key, http.MethodPut)}
+}
+
+func (s *signer) source(ref tasklet.FileRef) *tasklet.Source {
+	if err := s.e.readable(ref.Key); err != nil && s.err == nil {
+		s.err = err
+	}
+	return &tasklet.Source{FileRef: ref, URL: s.url(ref.Key, http.MethodGet)}
+}
+
+func (s *signer) input(value json.RawMessage) tasklet.Input {
+	refs, list, ok := fileRefs(value)
+	if !ok {
+		return tasklet.Input{Value: value}
+	}
+	in := tasklet.Input{List: list}
+	// Many refs may share one object: it is signed once.
+	urls := make(map[string]string)
+	for _, ref := range refs {
+		if urls[ref.Key] == "" {
+			urls[ref.Key] = s.source(ref).URL
+		}
+		in.Files = append(in.Files, tasklet.Source{FileRef: ref, URL: urls[ref.Key]})
+	}
+	return in
+}
+
+// readable tells whether tasks of this activity may read a key: files given as
+// parameters, bundles, and what runs of the same app have written.
+func (e *entry) readable(key string) error {
+	if err := storage.CheckKey(key); err != nil {
+		return err
+	}
+	app := "runs/" + e.in.App + "/"
+	for _, prefix := range []string{"files/", "bundles/", app} {
+		if strings.HasPrefix(key, prefix) {
+			return nil
+		}
+	}
+	return fmt.Errorf("%w: %s", errForeignFile, key)
+}
+
+// Message routes an executor's report to its activity.
+func (h *Handoff) Message(m mesos.Message) {
+	var r tasklet.Report
+	if err := json.Unmarshal(m.Data, &r); err != nil {
+		h.cfg.Logger.Warn("message of an executor", "executor", m.ExecutorID, "error", err)
+		return
+	}
+	id, err := tasklet.ParseTaskID(r.TaskID)
+	if err != nil {
+		return
+	}
+	h.mu.Lock()
+	e := h.entries[id.Activity()]
+	h.mu.Unlock()
+	if e != nil {
+		e.post(func() { e.report(id, m, r) })
+	}
+}
+
+// report takes progress and answers requests, of tasks in the table alone and
+// only from where they run.
+func (e *entry) report(id tasklet.TaskID, m mesos.Message, r tasklet.Report) {
+	p := e.find(id.First, id.Generation)
+	if p == nil || p.agent.ID != m.AgentID || (p.executor != "" && p.executor != m.ExecutorID) {
+		return
+	}
+	for _, pr := range r.Progress {
+		if p.progress == nil {
+			p.progress = make(map[int]string)
+		}
+		p.progress[pr.Partition] = progressText(pr)
+		e.changed()
+	}
+	if r.Request == nil || e.prefix == "" {
+		return
+	}
+	grant, ok := e.grant(p, *r.Request)
+	if !ok {
+		return // the executor asks again
+	}
+	order, err := json.Marshal(tasklet.Order{TaskID: r.TaskID, Grant: &grant})
+	if err != nil {
+		return
+	}
+	if err := e.h.fw.Send(m.AgentID, m.ExecutorID, order); err != nil {
+		e.log.Debug("grant", "error", err)
+	}
+}
+
+const maxProgressText = 60
+
+func progressText(p tasklet.Progress) string {
+	text := fmt.Sprintf("%g", p.Done)
+	if p.Total > 0 {
+		text = fmt.Sprintf("%g/%g", p.Done, p.Total)
+	}
+	if p.Message != "" {
+		text += " " + strings.ToValidUTF8(p.Message[:min(len(p.Message), maxProgressText)], "")
+	}
+	return text
+}
+
+// grant answers a request; false when it cannot be answered now.
+func (e *entry) grant(p *pack, r tasklet.Request) (tasklet.Grant, bool) {
+	g := tasklet.Grant{ID: r.ID}
+	method, key, err := e.object(p, r)
+	if errors.Is(err, errNeedsInput) {
+		// Only Temporal has the input of an adopted activity: let it come again.
+		e.lapse()
+		return g, false
+	}
+	if err != nil {
+		g.Error = err.Error()
+		return g, true
+	}
+	if r.Multipart != nil {
+		err = e.multipart(&g, key, *r.Multipart)
+	} else {
+		s := e.signer(0)
+		g.URL, err = s.url(key, method), s.err
+	}
+	switch {
+	case errors.Is(err, storage.ErrNotExist), errors.Is(err, storage.ErrInvalidKey):
+		g.Error = err.Error()
+	case err != nil:
+		e.log.Warn("cannot sign; the executor asks again", "key", key, "error", err)
+		return g, false
+	}
+	return g, true
+}
+
+var errNeedsInput = errors.New("the activity's input is not here")
+
+// object derives the key that a role means, from this leader's own table.
+func (e *entry) object(p *pack, r tasklet.Request) (method, key string, err error) {
+	mine := func(part api.LaunchPartition) bool { return part.Index == r.Partition }
+	if p.partitions != nil && r.Role != tasklet.RoleResult && r.Role != tasklet.RoleBundle && !slices.ContainsFunc(p.partitions, mine) {
+		return "", "", fmt.Errorf("the task has no partition %d", r.Partition)
+	}
+	switch r.Role {
+	case tasklet.RoleResult:
+		return http.MethodPut, api.ResultKey(e.prefix, e.key.ActivityID, p.first, p.generation), nil
+	case tasklet.RoleLog:
+		return http.MethodPut, api.LogKey(e.prefix, r.Partition, e.attempt, p.generation), nil
+	case tasklet.RoleCheckpoint:
+		return http.MethodPut, api.CheckpointKey(e.prefix, r.Partition, e.attempt, p.generation), nil
+	case tasklet.RoleOutput:
+		if strings.Contains(r.Name, "/") {
+			return "", "", fmt.Errorf("no output %q", r.Name)
+		}
+		key := api.OutputKey(e.prefix, r.Partition, e.attempt, p.generation, r.Name)
+		return http.MethodPut, key, storage.CheckKey(key)
+	case tasklet.RoleRestore:
+		if src := e.signer(0).restore(r.Partition); src != nil {
+			return http.MethodGet, src.Key, nil
+		}
+		return "", "", errors.New("there is no checkpoint")
+	}
+	if e.in == nil {
+		return "", "", errNeedsInput
+	}
+	key, err = e.inputKey(r)
+	return http.MethodGet, key, err
+}
+
+// inputKey finds the key of an input or of the bundle.
+func (e *entry) inputKey(r tasklet.Request) (string, error) {
+	if r.Role == tasklet.RoleBundle && e.in.Bundle != nil {
+		return e.in.Bundle.Key, nil
+	}
+	if r.Role == tasklet.RoleInput {
+		i := slices.IndexFunc(e.in.Partitions, func(p api.LaunchPartition) bool { return p.Index == r.Partition })
+		if i >= 0 {
+			refs, _, ok := fileRefs(e.in.Partitions[i].Inputs[r.Name])
+			if ok && r.File >= 0 && r.File < len(refs) {
+				return refs[r.File].Key, e.readable(refs[r.File].Key)
+			}
+		}
+	}
+	return "", fmt.Errorf("the task has no such %s", r.Role)
+}
+
+// multipart moves an upload on.
+func (e *entry) multipart(g *tasklet.Grant, key string, m tasklet.Multipart) (err error) {
+	ctx, cancel := e.h.call()
+	defer cancel()
+	store := e.h.cfg.Store
+	switch {
+	case m.Begin:
+		g.UploadID, err = store.CreateUpload(ctx, key)
+		g.PartSize = partSize(m.Size, store.Capabilities())
+	case m.Abort:
+		err = store.AbortUpload(ctx, key, m.UploadID)
+		g.Done = err == nil
+	case len(m.Complete) > 0:
+		parts := make([]storage.UploadPart, len(m.Complete))
+		for i, p := range m.Complete {
+			parts[i] = storage.UploadPart{Number: p.Number, ETag: p.ETag}
+		}
+		_, err = store.CompleteUpload(ctx, key, m.UploadID, parts)
+		g.UploadID, g.Done = m.UploadID, err == nil
+	default:
+		g.UploadID = m.UploadID
+		g.Parts = make(map[int]string, len(m.Sign))
+		for _, n := range m.Sign[:min(len(m.Sign), maxSignedParts)] {
+			g.Parts[n], err = store.SignPart(ctx, key, m.UploadID, n, storage.SignOptions{
+				Method: http.MethodPut, Expires: e.signer(0).expires,
+			})
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return err
+}
+
+const (
+	maxSignedParts = 100
+	minPartSize    = 16 << 20 // bytes
+)
+
+// partSize is large enough for size, or for a stream of 150 GB when it is not known.
+func partSize(size int64, c storage.Capabilities) int64 {
+	part := max(minPartSize, c.MinPartSize)
+	if c.MaxParts > 0 {
+		part = max(part, size/int64(c.MaxParts)+1)
+	}
+	return part
+}

@@ -1,0 +1,374 @@
+package activities
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/baas-batch/baas/api"
+	"github.com/baas-batch/baas/mesos"
+	"github.com/baas-batch/baas/storage"
+	"github.com/baas-batch/baas/tasklet"
+)
+
+// Subscribed lets the leader take activities over.
+func (h *Handoff) Subscribed(mesos.Subscription) {
+	h.subscribedOnce.Do(func() { close(h.subscribed) })
+}
+
+// Disconnected changes nothing: tasks run on, and so do heartbeats.
+func (h *Handoff) Disconnected(error) {}
+
+// ExecutorLost and AgentLost need no action: the updates of the tasks tell.
+func (h *Handoff) ExecutorLost(string, string, int) {}
+func (h *Handoff) AgentLost(string)                 {}
+
+// Update routes a status update to its activity, which its task ID names.
+func (h *Handoff) Update(u mesos.Update) {
+	id, err := tasklet.ParseTaskID(u.TaskID)
+	if err != nil {
+		h.cfg.Logger.Warn("a task that is not ours", "task", u.TaskID, "state", u.State)
+		h.fw.Acknowledge(u)
+		return
+	}
+	e := h.entry(id.Activity())
+	if e == nil {
+		return
+	}
+	e.post(func() {
+		if e.adopt() {
+			e.update(id, u)
+		}
+	})
+}
+
+// adopt makes sure that an entry which Mesos told of, not Temporal, knows what
+// its details say. False when the hand-off closes meanwhile.
+func (e *entry) adopt() bool {
+	if e.in != nil || e.orphan || e.prefix != "" {
+		return true
+	}
+	for {
+		stands, details, err := e.h.desc.activity(e.h.ctx, e.key)
+		switch {
+		case e.h.ctx.Err() != nil:
+			return false
+		case err != nil:
+			e.log.Warn("cannot ask Temporal about a task's activity; trying again", "error", err)
+			select {
+			case <-e.h.ctx.Done():
+				return false
+			case <-time.After(e.h.cfg.RetryPause):
+			}
+			continue
+		case stands == standsClosed || stands == standsGone:
+			e.abandon()
+		default:
+			e.adoptDetails(details)
+			e.adoptResults()
+			if stands == standsCanceled {
+				e.cancel("cancelled", 0)
+			}
+			e.changed()
+		}
+		return true
+	}
+}
+
+// adoptResults adds what is finished already. Partitions that are neither
+// finished nor placed need their input, which only Temporal has.
+func (e *entry) adoptResults() {
+	if e.prefix == "" {
+		e.lapse()
+		return
+	}
+	err := e.loadResults()
+	if err != nil {
+		e.log.Warn("cannot look for results", "error", err)
+	}
+	placed := 0
+	for _, p := range e.packs {
+		placed += p.count
+	}
+	if err != nil || placed+len(e.results) < e.total {
+		e.lapse()
+	}
+}
+
+// update acts upon one status update.
+func (e *entry) update(id tasklet.TaskID, u mesos.Update) {
+	p := e.find(id.First, id.Generation)
+	switch {
+	case e.orphan:
+		e.stray(u)
+		e.h.remove(e)
+	case p == nil:
+		e.old(id, u)
+	case u.State == mesos.Unreachable:
+		e.unreachable(p, u)
+	case u.State.Live():
+		e.live(p, u)
+	default:
+		e.settle(p, u)
+	}
+}
+
+// stray ends a task that nobody waits for.
+func (e *entry) stray(u mesos.Update) {
+	if u.State.Live() {
+		e.h.fw.Kill(mesos.TaskRef{TaskID: u.TaskID, AgentID: u.AgentID}, 0)
+	}
+	e.h.fw.Acknowledge(u)
+}
+
+// old handles a task of a generation that is over: one that was given up while
+// its agent was away (rule 9), or one whose end is told again.
+func (e *entry) old(id tasklet.TaskID, u mesos.Update) {
+	if u.State.Live() {
+		e.log.Info("killing a task that was given up before", "task", u.TaskID)
+		e.stray(u)
+		return
+	}
+	results, err := e.resultsOf(id, u)
+	if err != nil && !errors.Is(err, storage.ErrNotExist) {
+		e.later(e.h.cfg.RetryPause, func() { e.update(id, u) })
+		return
+	}
+	if len(results) > 0 && !e.finished(id.First) {
+		// It ended well after all: what was put in its place is not needed.
+		e.takeAll(results)
+		for _, p := range slices.Clone(e.packs) {
+			if e.allFinished(p) {
+				if e.kill(p, 0) {
+					e.drop(p)
+				}
+			}
+		}
+	}
+	e.acknowledge(u)
+	e.advance()
+}
+
+func (e *entry) allFinished(p *pack) bool {
+	for _, part := range p.partitions {
+		if !e.finished(part.Index) {
+			return false
+		}
+	}
+	return len(p.partitions) > 0
+}
+
+// live notes where a task runs. Such updates are acknowledged at once.
+func (e *entry) live(p *pack, u mesos.Update) {
+	p.phase, p.state = phasePlaced, u.State
+	p.unreachable = time.Time{}
+	e.locate(p, u)
+	e.h.fw.Acknowledge(u)
+	if (e.cancelled || e.allFinished(p)) && !p.noticed {
+		e.kill(p, 0)
+	}
+	e.changed()
+}
+
+// locate keeps where the task's sandbox is.
+func (e *entry) locate(p *pack, u mesos.Update) {
+	if u.AgentID != "" {
+		p.agent.ID = u.AgentID
+	}
+	if u.ExecutorID != "" {
+		p.executor = u.ExecutorID
+	}
+	var data tasklet.StatusData
+	if json.Unmarshal(u.Data, &data) == nil && data.Sandbox != "" {
+		p.agent.Sandbox, p.agent.Log = data.Sandbox, data.Log
+	}
+}
+
+// unreachable waits for the agent (rule 9), and places the pack again when the
+// step's time is over.
+func (e *entry) unreachable(p *pack, u mesos.Update) {
+	e.h.fw.Acknowledge(u)
+	p.phase, p.state = phasePlaced, u.State
+	if p.unreachable.IsZero() {
+		p.unreachable = time.Now()
+		if !u.UnreachableSince.IsZero() {
+			p.unreachable = u.UnreachableSince
+		}
+	}
+	e.changed()
+	if e.in == nil || e.in.AtMostOnce {
+		return
+	}
+	generation := p.generation
+	e.later(time.Until(p.unreachable.Add(e.in.UnreachableTimeout)), func() {
+		if e.find(p.first, generation) == p && !p.unreachable.IsZero() && !e.orphan {
+			e.settle(p, u)
+		}
+	})
+}
+
+// settle ends a pack: with results, or as the platform's loss (rules 4 to 8).
+func (e *entry) settle(p *pack, u mesos.Update) {
+	e.locate(p, u)
+	results, err := e.resultsOf(e.id(p.first, p.generation), u)
+	if err != nil && !errors.Is(err, storage.ErrNotExist) {
+		e.log.Warn("cannot look for a result; trying again", "task", u.TaskID, "error", err)
+		e.later(e.h.cfg.RetryPause, func() {
+			if e.find(p.first, p.generation) == p {
+				e.settle(p, u)
+			}
+		})
+		return
+	}
+	if !e.cancelled && slices.ContainsFunc(results, func(r tasklet.Result) bool { return r.Outcome == tasklet.Killed }) {
+		// Whoever led before us may have been asked to.
+		_ = e.inquire()
+	}
+	if e.orphan {
+		e.stray(u)
+		return
+	}
+	e.drop(p)
+	e.takeAll(results)
+	if u.UUID != nil {
+		e.acks = append(e.acks, u)
+	}
+	switch {
+	case e.cancelled:
+		e.settleKilled(p)
+	case e.in == nil && len(results) < p.count, e.in == nil && e.anyLost(results):
+		// It must be placed again, and only Temporal knows with which input.
+		e.lapse()
+	case e.in != nil:
+		e.replace(p, u, results)
+	}
+	e.advance()
+}
+
+func (e *entry) anyLost(results []tasklet.Result) bool {
+	return slices.ContainsFunc(results, func(r tasklet.Result) bool { return !e.finished(r.Partition) })
+}
+
+// lapse lets the heartbeat time out, so that Temporal hands the activity over
+// again with its input.
+func (e *entry) lapse() {
+	e.lapsed = true
+	e.nextBeat.Store(0)
+	e.noted()
+}
+
+// resultsOf finds the results of a task that has ended: in the update, else in
+// storage. storage.ErrNotExist when there are none.
+func (e *entry) resultsOf(id tasklet.TaskID, u mesos.Update) ([]tasklet.Result, error) {
+	var data tasklet.StatusData
+	if len(u.Data) > 0 && u.Source == "EXECUTOR" {
+		if err := json.Unmarshal(u.Data, &data); err != nil {
+			e.log.Warn("status data of an executor", "task", u.TaskID, "error", err)
+		}
+	}
+	if len(data.Results) > 0 && !data.InStorage {
+		return data.Results, nil
+	}
+	return e.readResult(id.First, id.Generation)
+}
+
+// settleKilled gives all unfinished partitions of a pack the outcome Killed.
+func (e *entry) settleKilled(p *pack) {
+	e.settleRest(p, tasklet.Killed, cmp.Or(e.reason, "killed"))
+}
+
+// settleLost ends a pack that the platform cannot or must not place again.
+func (e *entry) settleLost(p *pack, reason string) { e.settleRest(p, tasklet.Platform, reason) }
+
+func (e *entry) settleRest(p *pack, outcome tasklet.Outcome, reason string) {
+	indexes := []int{}
+	for _, part := range p.partitions {
+		indexes = append(indexes, part.Index)
+	}
+	if p.partitions == nil { // adopted: without the input only the first is known
+		indexes = append(indexes, p.first)
+	}
+	now := time.Now()
+	for _, i := range indexes {
+		if !e.finished(i) {
+			e.results[i] = tasklet.Result{
+				Partition: i, Outcome: outcome, ExitCode: -1, Reason: reason,
+				Started: now, Ended: now, Agent: p.agent.Host,
+			}
+		}
+	}
+}
+
+// replace places the unfinished partitions of a lost pack again: bounded, after
+// a pause, and elsewhere if there is an elsewhere.
+func (e *entry) replace(p *pack, u mesos.Update, results []tasklet.Result) {
+	rest := slices.DeleteFunc(slices.Clone(p.partitions), func(part api.LaunchPartition) bool { return e.finished(part.Index) })
+	if len(rest) == 0 {
+		return
+	}
+	why := lossReason(u, results)
+	next := &pack{
+		first: rest[0].Index, count: len(rest), partitions: rest,
+		losses: p.losses, avoid: p.avoid,
+	}
+	if never := neverRan(u); !never {
+		next.losses++
+		e.replaced++
+		if e.in.AtMostOnce {
+			e.settleLost(p, why+"; at_most_once forbids to place it again")
+			return
+		}
+		if u.AgentID != "" && !slices.Contains(next.avoid, u.AgentID) {
+			next.avoid = append(slices.Clone(next.avoid), u.AgentID)
+		}
+	} else if u.Source != "FRAMEWORK" {
+		next.losses++
+	}
+	e.lost = why
+	if next.losses > e.h.cfg.MaxLosses {
+		outcome := tasklet.Platform
+		if u.State == mesos.ErrorState {
+			outcome = tasklet.Invalid
+		}
+		e.settleRest(p, outcome, fmt.Sprintf("placed %d times and lost each time; the last time: %s", next.losses, why))
+		return
+	}
+	e.log.Warn("a task was lost; placing it again", "task", u.TaskID, "state", u.State, "reason", why)
+	e.packs = append(e.packs, next)
+	if next.losses == 0 {
+		e.submit(next)
+		return
+	}
+	e.later(e.h.cfg.Backoff(next.losses), func() { e.submit(next) })
+}
+
+// neverRan tells whether Mesos vouches that the task did not start.
+func neverRan(u mesos.Update) bool {
+	return u.State == mesos.Dropped || u.State == mesos.ErrorState
+}
+
+func lossReason(u mesos.Update, results []tasklet.Result) string {
+	for _, r := range results {
+		if r.Outcome == tasklet.Platform && r.Reason != "" {
+			return r.Reason
+		}
+	}
+	why := "task " + string(u.State)
+	if u.Reason != "" {
+		why += " (" + u.Reason + ")"
+	}
+	if u.Message != "" {
+		why += ": " + u.Message
+	}
+	return why
+}
+
+// acknowledge holds a terminal update until its results are noted.
+func (e *entry) acknowledge(u mesos.Update) {
+	if u.UUID != nil {
+		e.acks = append(e.acks, u)
+	}
+}

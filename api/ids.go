@@ -1,0 +1,100 @@
+package api
+
+import (
+	"fmt"
+	"strings"
+)
+
+// MaxNameLength bounds names of apps and steps in bytes, so that every ID made
+// of them fits into a Mesos task ID.
+const MaxNameLength = 63
+
+// InstanceID is the workflow ID of all runs of an instance: the app and the
+// digest of its identity parameters (flow.Flow.IdentityDigest).
+func InstanceID(app, identityDigest string) string {
+	return app + "-" + short(identityDigest)
+}
+
+// short keeps 64 bits of a hex digest: enough to tell the instances of one app
+// apart, and short enough for a Mesos task ID and for people.
+func short(digest string) string { return digest[:min(len(digest), 16)] }
+
+const runSuffix = 8
+
+// RunID is the ID of a run that people see and type: the instance and the end of
+// Temporal's first run ID, which continue-as-new keeps. The end, because the
+// front of a version 7 UUID is a time.
+func RunID(instanceID, firstRunID string) string {
+	tail := firstRunID
+	if len(tail) > runSuffix {
+		tail = tail[len(tail)-runSuffix:]
+	}
+	return instanceID + "-" + tail
+}
+
+// SplitRunID gives back the instance and the suffix that the run's first
+// Temporal run ID ends with.
+func SplitRunID(run string) (instanceID, suffix string, err error) {
+	i := strings.LastIndexByte(run, '-')
+	if i <= 0 || len(run)-i-1 != runSuffix {
+		return "", "", fmt.Errorf("%q is not a run ID: it looks like statements-9f86d081884c7d65-5e2f91aa", run)
+	}
+	return run[:i], run[i+1:], nil
+}
+
+// Keys of a step's objects, below StepPrefix.
+
+// StepPrefix is where everything of one step lies, with a slash at its end.
+func StepPrefix(app, run, step string) string {
+	return fmt.Sprintf("runs/%s/%s/%s/", app, run, step)
+}
+
+// ResultPrefix is common to the result objects of one activity.
+func ResultPrefix(stepPrefix, activityID string) string {
+	return stepPrefix + "results/" + activityID + "."
+}
+
+// ResultKey is the result object of one task.
+func ResultKey(stepPrefix, activityID string, first, generation int) string {
+	return fmt.Sprintf("%s%d.%d.json", ResultPrefix(stepPrefix, activityID), first, generation)
+}
+
+// try names one placement of one attempt so that keys sort by age.
+func try(attempt, generation int) string { return fmt.Sprintf("%05d.%05d", attempt, generation) }
+
+// LogPrefix is common to all logs of one partition, oldest first.
+func LogPrefix(stepPrefix string, partition int) string {
+	return fmt.Sprintf("%slogs/%d/", stepPrefix, partition)
+}
+
+// LogKey is the log of one placement of one attempt.
+func LogKey(stepPrefix string, partition, attempt, generation int) string {
+	return LogPrefix(stepPrefix, partition) + try(attempt, generation) + ".log"
+}
+
+// CheckpointPrefix is common to all checkpoints of one partition, oldest first.
+func CheckpointPrefix(stepPrefix string, partition int) string {
+	return fmt.Sprintf("%scheckpoints/%d/", stepPrefix, partition)
+}
+
+// CheckpointKey is where one placement of one attempt saves its checkpoint.
+// Each has its own, so that a task believed lost cannot overwrite its successor's.
+func CheckpointKey(stepPrefix string, partition, attempt, generation int) string {
+	return CheckpointPrefix(stepPrefix, partition) + try(attempt, generation)
+}
+
+// OutputKey is one output of one placement of one attempt.
+func OutputKey(stepPrefix string, partition, attempt, generation int, name string) string {
+	return fmt.Sprintf("%soutputs/%d/%s/%s", stepPrefix, partition, try(attempt, generation), name)
+}
+
+// BundleKey is an app's files, by content.
+func BundleKey(sha256 string) string { return "bundles/" + sha256 }
+
+// FileKey is a file given as a parameter, by content.
+func FileKey(sha256 string) string { return "files/" + sha256 }
+
+// InstanceKey is the last state of an instance.
+func InstanceKey(app, identityDigest string) string {
+	return "instances/" + app + "/" + short(identityDigest) + ".json"
+}

@@ -1,0 +1,135 @@
+package api
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/baas-batch/baas/tasklet"
+)
+
+// LaunchInput is the argument of RunTasklets: a range of partitions of one step,
+// all at the same attempt. A plain step is a range of one.
+type LaunchInput struct {
+	App     string `json:"app"`
+	Owner   string `json:"owner"`
+	Run     string `json:"run"`
+	Step    string `json:"step"`
+	Attempt int    `json:"attempt"` // from 1
+
+	Shell   string            `json:"shell,omitempty"`
+	Args    []string          `json:"args,omitempty"`
+	Env     map[string]string `json:"env,omitempty"`
+	Outputs []tasklet.Output  `json:"outputs,omitempty"`
+	Bundle  *tasklet.FileRef  `json:"bundle,omitempty"`
+	Image   string            `json:"image,omitempty"`
+
+	CPUs float64 `json:"cpus"`
+	Mem  int64   `json:"mem"`            // bytes
+	Disk int64   `json:"disk,omitempty"` // bytes
+	GPUs int     `json:"gpus,omitempty"`
+
+	Timeout  time.Duration `json:"timeout,omitempty"`
+	Grace    time.Duration `json:"grace"`
+	Priority int           `json:"priority,omitempty"`
+
+	// UnreachableTimeout is how long a task on an unreachable agent is waited
+	// for before it is placed again; never, when AtMostOnce is set.
+	UnreachableTimeout time.Duration `json:"unreachable_timeout"`
+	AtMostOnce         bool          `json:"at_most_once,omitempty"`
+
+	// Many tells that the step has partitions, for names that people read.
+	Many       bool              `json:"many,omitempty"`
+	Partitions []LaunchPartition `json:"partitions"`
+}
+
+// LaunchPartition is one partition with its inputs: JSON values, among them
+// tasklet.FileRef objects and lists of them.
+type LaunchPartition struct {
+	Index  int                        `json:"i"`
+	Inputs map[string]json.RawMessage `json:"in,omitempty"`
+}
+
+// LaunchResult is what RunTasklets is completed with. A failed partition is a
+// result, not an activity error: it lands whatever the activity's attempt.
+type LaunchResult struct {
+	Results []tasklet.Result `json:"results"` // one for each partition, in the order of the input
+	// Replaced counts placements that the platform lost and made again.
+	Replaced int `json:"replaced,omitempty"`
+}
+
+// KillInput is the argument of KillTasks.
+type KillInput struct {
+	WorkflowID string        `json:"workflow"`
+	RunID      string        `json:"run"`             // Temporal's
+	Grace      time.Duration `json:"grace,omitempty"` // 0: each task's own
+	Reason     string        `json:"reason,omitempty"`
+}
+
+// Details are the heartbeat details of RunTasklets: what a leader that comes new
+// must know, and what people see in the Temporal Web UI. At most MaxDetails bytes.
+type Details struct {
+	State  string        `json:"state"`            // of all tasks together: "waiting", "placing", "running", "killing"
+	Reason string        `json:"reason,omitempty"` // why it waits, or what was lost
+	Since  time.Time     `json:"since"`
+	Prefix string        `json:"prefix"` // StepPrefix
+	Agents []AgentDetail `json:"agents,omitempty"`
+	Tasks  []TaskDetail  `json:"tasks,omitempty"` // placed and not finished
+	// Attempt is LaunchInput.Attempt: keys of objects hold it.
+	Attempt int `json:"attempt"`
+	Done    int `json:"done,omitempty"` // partitions with a durable result
+	Total   int `json:"total"`
+	// Generations is the highest generation used, by first partition, where a
+	// task is not in Tasks any more.
+	Generations map[int]int `json:"generations,omitempty"`
+	Leader      string      `json:"leader,omitempty"`
+}
+
+// MaxDetails bounds Details as JSON, in bytes: 2,000 pending activities of one
+// run must stay well under Temporal's limits together.
+const MaxDetails = 4 << 10
+
+// AgentDetail is an agent that holds tasks of the activity.
+type AgentDetail struct {
+	ID       string `json:"id"`
+	Host     string `json:"host"`
+	Endpoint string `json:"endpoint,omitempty"` // host:port of its HTTP API
+	Sandbox  string `json:"sandbox,omitempty"`  // of the executor that serves the tasks
+	Log      string `json:"log,omitempty"`      // tasklet.StatusData.Log
+}
+
+// TaskDetail is one Mesos task.
+type TaskDetail struct {
+	First      int    `json:"first"`
+	Count      int    `json:"n"`
+	Generation int    `json:"gen"`
+	Agent      int    `json:"agent"` // index in Details.Agents
+	State      string `json:"state"` // a mesos.State, or "PLACING" before the ACCEPT
+	Progress   string `json:"progress,omitempty"`
+	// UnreachableSince is when the wait for the agent began.
+	UnreachableSince *time.Time `json:"unreachable_since,omitempty"`
+}
+
+// FrameworkInput is the argument of MesosFramework.
+type FrameworkInput struct {
+	Name string `json:"name"`
+	// FrameworkID is empty at the first start; continue-as-new carries it on.
+	FrameworkID string `json:"framework_id,omitempty"`
+	// LeaseTimeout is how long a leader may be silent before another worker
+	// takes over: the heartbeat timeout of LeadFramework; DefaultLeaseTimeout if 0.
+	LeaseTimeout time.Duration `json:"lease_timeout,omitempty"`
+}
+
+// DefaultLeaseTimeout is the LeaseTimeout where none is given.
+const DefaultLeaseTimeout = 10 * time.Second
+
+// LeadInput is the argument of LeadFramework.
+type LeadInput struct {
+	Framework   string `json:"framework"`
+	FrameworkID string `json:"framework_id"`
+}
+
+// LeadResult ends a leadership for good: the ID cannot be used again.
+type LeadResult struct {
+	Removed bool   `json:"removed"`
+	Reason  string `json:"reason,omitempty"`
+}

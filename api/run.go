@@ -1,0 +1,125 @@
+package api
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/baas-batch/baas/flow"
+	"github.com/baas-batch/baas/tasklet"
+)
+
+// RunInput is the one argument of BatchFlow.
+type RunInput struct {
+	// Source is the flow of an app that is not registered.
+	Source *FlowSource `json:"source,omitempty"`
+	// Params are the values given; what is missing gets its default. Files are
+	// tasklet.FileRef objects.
+	Params map[string]json.RawMessage `json:"params,omitempty"`
+	// OrderDate is the business date, YYYY-MM-DD; the day of the start if empty.
+	OrderDate string `json:"order_date,omitempty"`
+	// Requested names who asked for the run, for the audit trail.
+	Requested string `json:"requested,omitempty"`
+	// Relayed is set by a BatchFlow that was started under another ID than its
+	// instance's and starts the right one: that one must not do so again.
+	Relayed bool `json:"relayed,omitempty"`
+}
+
+// FlowSource is a flow file inside a bundle.
+type FlowSource struct {
+	Bundle tasklet.FileRef `json:"bundle"`
+	Path   string          `json:"path"` // of the flow file, relative to the bundle's root
+}
+
+// PrepareInput is the argument of Prepare.
+type PrepareInput struct {
+	Run RunInput `json:"run"`
+}
+
+// PrepareResult is all that the interpreter needs. It stands in history, so
+// that a replay depends on nothing else.
+type PrepareResult struct {
+	Flow     flow.Flow        `json:"flow"` // compiled: tasklets resolved
+	Bundle   *tasklet.FileRef `json:"bundle,omitempty"`
+	Owner    string           `json:"owner"`
+	Params   map[string]any   `json:"params"` // bound and complete
+	Identity string           `json:"identity"`
+	Settings Settings         `json:"settings"`
+}
+
+// Settings are the platform's at the start of the run.
+type Settings struct {
+	LaunchQueue      string        `json:"launch_queue"`
+	ControlQueue     string        `json:"control_queue"`
+	HeartbeatTimeout time.Duration `json:"heartbeat_timeout"` // of RunTasklets
+	MaxPending       int           `json:"max_pending"`       // RunTasklets activities at a time
+}
+
+// Status of a run or a step.
+type Status string
+
+const (
+	StatusWaiting   Status = "waiting"
+	StatusRunning   Status = "running"
+	StatusSucceeded Status = "succeeded"
+	StatusFailed    Status = "failed"
+	StatusKilled    Status = "killed"
+	StatusSkipped   Status = "skipped" // `when` was false
+	StatusBlocked   Status = "blocked" // never started: a step that it needs did not succeed
+)
+
+// Final tells whether the status will not change any more.
+func (s Status) Final() bool {
+	return s != StatusWaiting && s != StatusRunning
+}
+
+// RunState answers QueryState and is what SaveInstance stores.
+type RunState struct {
+	Run       string                     `json:"run"`
+	Instance  string                     `json:"instance"`
+	App       string                     `json:"app"`
+	Owner     string                     `json:"owner"`
+	Status    Status                     `json:"status"`
+	Reason    string                     `json:"reason,omitempty"` // of the first failure
+	Requested string                     `json:"requested,omitempty"`
+	OrderDate string                     `json:"order_date,omitempty"`
+	Started   time.Time                  `json:"started"`
+	Ended     time.Time                  `json:"ended,omitzero"`
+	Params    map[string]json.RawMessage `json:"params,omitempty"`
+	Steps     []StepState                `json:"steps"` // in file order, then on_exit
+	// Relay is set when this workflow was started under another ID than its
+	// instance's: it only waits for that run, which has the steps.
+	Relay *Relay `json:"relay,omitempty"`
+}
+
+// Relay names the workflow that does the work.
+type Relay struct {
+	WorkflowID string `json:"workflow"`
+	RunID      string `json:"run"` // Temporal's; empty until it has started
+}
+
+// StepState is one step of a run.
+type StepState struct {
+	ID         string                     `json:"id"`
+	Needs      []string                   `json:"needs,omitempty"`
+	OnExit     bool                       `json:"on_exit,omitempty"`
+	ForEach    bool                       `json:"for_each,omitempty"`
+	Status     Status                     `json:"status"`
+	Reason     string                     `json:"reason,omitempty"`
+	ExitStatus string                     `json:"exit_status,omitempty"`
+	Partitions int                        `json:"partitions"` // 0 until known
+	Done       int                        `json:"done"`       // succeeded
+	Failed     int                        `json:"failed"`     // for good
+	Active     int                        `json:"active"`     // handed to the scheduler: placed or waiting for an offer
+	Retries    int                        `json:"retries"`
+	Started    time.Time                  `json:"started,omitzero"`
+	Ended      time.Time                  `json:"ended,omitzero"`
+	Usage      tasklet.Usage              `json:"usage"` // sums; memory is the highest
+	Outputs    map[string]json.RawMessage `json:"outputs,omitempty"`
+}
+
+// RunResult is the result of BatchFlow.
+type RunResult struct {
+	Run     string                                `json:"run"`
+	Status  Status                                `json:"status"`
+	Outputs map[string]map[string]json.RawMessage `json:"outputs,omitempty"` // by step and name
+}

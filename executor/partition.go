@@ -1,0 +1,359 @@
+package executor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/baas-batch/baas/tasklet"
+)
+
+// partition is one partition on its way through the executor.
+type partition struct {
+	task *task
+	spec tasklet.Partition
+	log  *logFile
+
+	// ctx ends when the partition, or the task, is killed.
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+
+	dirs    dirs
+	user    user
+	release []func() // in reverse order, when its processes are gone
+	ckpt    *checkpoint
+	result  tasklet.Result
+
+	mu        sync.Mutex
+	execution *execution // while its command runs
+	grace     time.Duration
+}
+
+func newPartition(t *task, spec tasklet.Partition) *partition {
+	p := &partition{task: t, spec: spec}
+	p.ctx, p.cancel = context.WithCancelCause(t.ctx)
+	return p
+}
+
+// kill ends the partition wherever it stands.
+func (p *partition) kill(cause error, grace time.Duration) {
+	p.mu.Lock()
+	p.grace = grace
+	e := p.execution
+	p.mu.Unlock()
+	p.cancel(cause)
+	if e != nil {
+		e.end(tasklet.Killed, cause.Error(), grace)
+	}
+}
+
+// run takes the partition from its inputs to its stored outputs.
+func (p *partition) run() tasklet.Result {
+	p.result = tasklet.Result{Partition: p.spec.Index, ExitCode: -1, Agent: p.task.x.hostname()}
+	defer func() {
+		for i := len(p.release) - 1; i >= 0; i-- {
+			p.release[i]()
+		}
+	}()
+	err := context.Cause(p.ctx)
+	if err == nil {
+		err = p.stage()
+	}
+	if err == nil {
+		err = p.execute()
+	}
+	p.conclude(err)
+	p.storeLog()
+	if p.ckpt != nil {
+		p.ckpt.bad = commit{} // what changed under our hands is at rest now
+		_ = p.ckpt.save(p.task.uploads)
+	}
+	if p.result.Outcome == tasklet.Succeeded {
+		p.collect()
+	}
+	return p.result
+}
+
+// stage makes everything ready for the command.
+func (p *partition) stage() (err error) {
+	t := p.task
+	x, l := t.x, t.launch
+	u, release, err := x.box.users.take(l.User)
+	if err != nil {
+		return &invalidError{err.Error()}
+	}
+	p.user = u
+	p.release = append(p.release, release)
+	if p.dirs, err = x.box.partition(t.dir, u); err != nil {
+		return &localError{err}
+	}
+	if err := os.MkdirAll(t.logs, 0o700); err != nil {
+		return &localError{err}
+	}
+	limit := l.Limits.Log
+	if limit <= 0 {
+		limit = x.cfg.Tuning.DefaultLog
+	}
+	if p.log, err = createLog(filepath.Join(t.logs, strconv.Itoa(p.spec.Index)+".log"), limit); err != nil {
+		return &localError{err}
+	}
+	if l.Bundle != nil {
+		dir, release, err := x.bundle.use(p.ctx, l.TaskID, *l.Bundle)
+		if err != nil {
+			return err
+		}
+		p.release = append(p.release, release)
+		if err := linkBundle(dir, p.dirs.work, u); err != nil {
+			return &localError{err}
+		}
+	}
+	if err := stageInputs(p.ctx, x.store, l.TaskID, p.spec, p.dirs, u); err != nil {
+		return err
+	}
+	if p.spec.Checkpoint.URL == "" {
+		return nil
+	}
+	p.ckpt = &checkpoint{
+		store: x.store, log: x.log, taskID: l.TaskID, partition: p.spec.Index,
+		target: p.spec.Checkpoint, dir: p.dirs.checkpoint, spool: x.box.spool, user: u,
+	}
+	if p.spec.Restore != nil {
+		if err := p.ckpt.restore(p.ctx, *p.spec.Restore); err != nil {
+			return err
+		}
+		p.result.Resumed = true
+	}
+	return nil
+}
+
+// execute runs the command to its end, and to the end of all that it started.
+func (p *partition) execute() error {
+	t := p.task
+	env, err := environment(t.x.cfg, t.launch, p.spec, p.dirs)
+	if err != nil {
+		return err
+	}
+	path, args, err := commandLine(t.launch, p.dirs.work, env)
+	if err != nil {
+		return err
+	}
+	read, write, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer read.Close()
+	defer write.Close()
+	if p.user.switched {
+		// A command may open /dev/stdout anew, which asks who owns the pipe.
+		if err := write.Chown(int(p.user.uid), int(p.user.gid)); err != nil {
+			return err
+		}
+	}
+	e, err := t.x.procs.start(command{
+		path: path, args: args, env: env, dir: p.dirs.work, user: p.user, out: write, limit: t.launch.Limits.Memory,
+	})
+	if err != nil {
+		return startError(t.launch, path, err)
+	}
+	_ = write.Close()
+	t.processStarted()
+	p.supervise(e, read)
+	p.conclusion(e)
+	return nil
+}
+
+// supervise returns when all processes are gone and all they wrote is read.
+func (p *partition) supervise(e *execution, output *os.File) {
+	p.mu.Lock()
+	p.execution = e
+	grace := p.grace
+	p.mu.Unlock()
+	if cause := context.Cause(p.ctx); cause != nil { // killed while it was starting
+		e.end(tasklet.Killed, cause.Error(), grace)
+	}
+	var work sync.WaitGroup
+	stop := make(chan struct{})
+	copied := make(chan struct{})
+	go func() {
+		defer close(copied)
+		copyLog(p.log, output)
+	}()
+	p.watch(e, stop, &work)
+	e.wait()
+	close(stop)
+	p.mu.Lock()
+	p.execution = nil
+	p.mu.Unlock()
+	// Whoever could still hold the pipe is beyond our reach.
+	_ = output.SetReadDeadline(time.Now().Add(time.Second))
+	<-copied
+	work.Wait()
+}
+
+// watch starts what accompanies a command: limits, checkpoints, progress.
+func (p *partition) watch(e *execution, stop chan struct{}, work *sync.WaitGroup) {
+	t := p.task
+	limits, tune := t.launch.Limits, t.x.cfg.Tuning
+	if limits.Timeout > 0 {
+		timer := time.AfterFunc(limits.Timeout, func() {
+			e.end(tasklet.TimedOut, fmt.Sprintf("over its time limit of %s", limits.Timeout), t.grace())
+		})
+		work.Go(func() {
+			<-stop
+			timer.Stop()
+		})
+	}
+	if limits.Disk > 0 {
+		work.Go(func() {
+			paths := []string{p.dirs.work, p.dirs.outputs, p.dirs.tmp}
+			watchDisk(stop, tune.DiskEvery, limits.Disk, paths, func(used int64) {
+				e.end(tasklet.DiskFull, fmt.Sprintf("used %s of %s", megabytes(used), megabytes(limits.Disk)), 0)
+			})
+		})
+	}
+	if p.ckpt != nil {
+		work.Go(func() { p.ckpt.follow(t.uploads, stop) })
+	}
+	work.Go(func() {
+		followProgress(stop, tune.ProgressEvery, p.dirs.state, p.user, func(pr tasklet.Progress) {
+			pr.Partition = p.spec.Index
+			t.x.report(t.uploads, tasklet.Report{TaskID: t.launch.TaskID, Progress: []tasklet.Progress{pr}})
+		})
+	})
+}
+
+func copyLog(log *logFile, r *os.File) {
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := r.Read(buf)
+		_, _ = log.Write(buf[:n])
+		if err != nil {
+			return
+		}
+	}
+}
+
+// conclusion reads from the end of the command what became of it.
+func (p *partition) conclusion(e *execution) {
+	r := &p.result
+	r.Started, r.Ended, r.Usage = e.began, e.ended, e.usage()
+	switch {
+	case e.status.Exited():
+		r.ExitCode = e.status.ExitStatus()
+	case e.status.Signaled():
+		r.Signal = unix.SignalName(e.status.Signal())
+	}
+	if text, err := readSmall(p.dirs.state, exitStatusFile, p.user, 4<<10); err == nil {
+		r.ExitStatus = printable(string(text), 256)
+	}
+	outcome, reason, _ := e.ending()
+	switch {
+	case outcome != "":
+		r.Outcome, r.Reason = outcome, reason
+	case r.ExitCode == 0:
+		r.Outcome = tasklet.Succeeded
+	case r.Signal != "":
+		r.Outcome, r.Reason = tasklet.Failed, "ended by "+r.Signal
+		if e.status.Signal() == syscall.SIGKILL {
+			r.Reason += ", perhaps by the kernel for lack of memory"
+		}
+	default:
+		r.Outcome, r.Reason = tasklet.Failed, "exit code "+strconv.Itoa(r.ExitCode)
+	}
+}
+
+// conclude turns an error on the way to the command into an outcome.
+func (p *partition) conclude(err error) {
+	if err == nil {
+		return
+	}
+	r := &p.result
+	r.Started = time.Now()
+	r.Ended = r.Started
+	r.Outcome, r.Reason = p.classify(err), printable(err.Error(), 500)
+}
+
+func (p *partition) classify(err error) tasklet.Outcome {
+	var (
+		bad     *invalidError
+		archive *archiveError
+		output  *outputError
+	)
+	switch {
+	case errors.Is(err, errKilled), errors.Is(err, errShutdown):
+		return tasklet.Killed
+	case errors.As(err, &bad), errors.As(err, &archive):
+		return tasklet.Invalid
+	case errors.As(err, &output):
+		return tasklet.Failed
+	}
+	return tasklet.Platform
+}
+
+// collect stores the outputs of a command that succeeded.
+func (p *partition) collect() {
+	t := p.task
+	ctx, cancel := context.WithCancelCause(p.ctx)
+	defer cancel(nil)
+	stop := context.AfterFunc(t.uploads, func() { cancel(context.Cause(t.uploads)) })
+	defer stop()
+	values, err := outputs{
+		store: t.x.store, taskID: t.launch.TaskID, part: p.spec,
+		declared: t.launch.Outputs, dir: p.dirs.outputs, user: p.user,
+	}.collect(ctx)
+	if err != nil {
+		r := &p.result
+		r.Outcome, r.Reason = p.classify(err), printable(err.Error(), 500)
+		return
+	}
+	if len(values) > 0 {
+		p.result.Outputs = values
+	}
+}
+
+// storeLog uploads the log, if there is one and a place for it.
+func (p *partition) storeLog() {
+	if p.log == nil {
+		return
+	}
+	defer p.log.close()
+	size, err := p.log.finish()
+	if err != nil {
+		p.task.x.log.Warn("log is not complete", "task", p.task.launch.TaskID, "error", err)
+	}
+	if p.spec.Log.URL == "" {
+		return
+	}
+	sum, err := hashReader(p.log.file, size)
+	if err == nil {
+		err = p.task.x.store.upload(p.task.uploads, upload{
+			taskID: p.task.launch.TaskID, target: p.spec.Log, body: p.log.file, size: size,
+			request: tasklet.Request{Partition: p.spec.Index, Role: tasklet.RoleLog},
+		})
+	}
+	if err != nil {
+		p.task.x.log.Warn("log not stored", "task", p.task.launch.TaskID, "error", err)
+		return
+	}
+	ref := tasklet.NewFileRef(p.spec.Log.Key, size, sum, strconv.Itoa(p.spec.Index)+".log")
+	p.result.Log = &ref
+}
+
+// remove removes the partition's directories.
+func (p *partition) remove() {
+	if p.dirs.base == "" {
+		return
+	}
+	if err := removeTree(p.dirs.base); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		p.task.x.log.Warn("partition directory not removed", "error", err)
+	}
+}

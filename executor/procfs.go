@@ -1,0 +1,138 @@
+package executor
+
+import (
+	"bytes"
+	"os"
+	"strconv"
+	"strings"
+)
+
+// clockTick is the unit of CPU time in /proc: USER_HZ, 100 on every Linux.
+const clockTick = 100
+
+// procKey names a process for good: process IDs come again, with another start.
+type procKey struct {
+	pid   int
+	start uint64 // clock ticks since boot
+}
+
+// proc is one line of /proc/<pid>/stat.
+type proc struct {
+	procKey
+	ppid    int
+	session int
+	zombie  bool
+	ticks   uint64 // own CPU time, user and system
+	rss     int64  // bytes
+}
+
+// readProc gives false for a process that is gone.
+func readProc(pid int) (proc, bool) {
+	data, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return proc{}, false
+	}
+	return parseStat(pid, data)
+}
+
+var pageSize = int64(os.Getpagesize())
+
+func parseStat(pid int, data []byte) (proc, bool) {
+	// The command name is in parentheses and may hold anything, ")" too.
+	end := bytes.LastIndexByte(data, ')')
+	if end < 0 {
+		return proc{}, false
+	}
+	f := strings.Fields(string(data[end+1:]))
+	if len(f) < 22 {
+		return proc{}, false
+	}
+	num := func(field int) int64 { // numbered as in proc(5)
+		n, _ := strconv.ParseInt(f[field-3], 10, 64)
+		return n
+	}
+	return proc{
+		procKey: procKey{pid, uint64(num(22))},
+		ppid:    int(num(4)),
+		session: int(num(6)),
+		zombie:  f[0] == "Z" || f[0] == "X",
+		ticks:   uint64(num(14) + num(15)),
+		rss:     num(24) * pageSize,
+	}, true
+}
+
+// descendants lists all descendants of a process, each after its parent.
+func descendants(root int) []proc {
+	dir, err := os.Open("/proc")
+	if err != nil {
+		return nil
+	}
+	names, _ := dir.Readdirnames(-1)
+	_ = dir.Close()
+	children := make(map[int][]proc, len(names))
+	for _, name := range names {
+		pid, err := strconv.Atoi(name)
+		if err != nil {
+			continue
+		}
+		if p, ok := readProc(pid); ok {
+			children[p.ppid] = append(children[p.ppid], p)
+		}
+	}
+	found := children[root]
+	for i := 0; i < len(found); i++ {
+		found = append(found, children[found[i].pid]...)
+	}
+	return found
+}
+
+// proportional gives the memory of a process with shared pages split among those
+// who share them, or its RSS where the kernel does not tell.
+func (p proc) proportional() int64 {
+	data, err := os.ReadFile("/proc/" + strconv.Itoa(p.pid) + "/smaps_rollup")
+	if err != nil {
+		return p.rss
+	}
+	for line := range strings.Lines(string(data)) {
+		if rest, ok := strings.CutPrefix(line, "Pss:"); ok {
+			kb, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(rest), "kB")), 10, 64)
+			if err != nil {
+				return p.rss
+			}
+			return kb << 10
+		}
+	}
+	return p.rss
+}
+
+// uid gives the real user ID of a process.
+func (p proc) uid() (uint32, bool) {
+	data, err := os.ReadFile("/proc/" + strconv.Itoa(p.pid) + "/status")
+	if err != nil {
+		return 0, false
+	}
+	for line := range strings.Lines(string(data)) {
+		if rest, ok := strings.CutPrefix(line, "Uid:"); ok {
+			if f := strings.Fields(rest); len(f) > 0 {
+				n, err := strconv.ParseUint(f[0], 10, 32)
+				return uint32(n), err == nil
+			}
+		}
+	}
+	return 0, false
+}
+
+// marker gives the value of a variable in the environment that a process was
+// started with.
+func (p proc) marker(name string) string {
+	data, err := os.ReadFile("/proc/" + strconv.Itoa(p.pid) + "/environ")
+	if err != nil {
+		return ""
+	}
+	for v := range bytes.SplitSeq(data, []byte{0}) {
+		if rest, ok := bytes.CutPrefix(v, []byte(name+"=")); ok {
+			return string(rest)
+		}
+	}
+	return ""
+}

@@ -1,0 +1,242 @@
+package executor
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// sandbox is where an executor keeps its files: logs in the agent's sandbox,
+// where the agent serves them, and everything else below work.
+//
+// Work is in the sandbox too, unless a directory above it is closed to the users
+// that partitions run as; then it is a directory below /tmp.
+type sandbox struct {
+	logs    string
+	work    string
+	bundles string
+	spool   string // for archives on their way; closed to tasks
+	users   *users
+	log     *slog.Logger
+	budget  int64
+
+	mu   sync.Mutex
+	kept []keptLogs // oldest first
+	size int64
+}
+
+type keptLogs struct {
+	dir  string
+	size int64
+}
+
+const workPrefix = "baas-executor-"
+
+func openSandbox(cfg Config, log *slog.Logger) (*sandbox, error) {
+	root, err := filepath.Abs(cfg.Sandbox)
+	if err != nil {
+		return nil, err
+	}
+	s := &sandbox{users: newUsers(), log: log, budget: cfg.Tuning.LogBudget}
+	work, err := workRoot(root, s.users.able)
+	if err != nil {
+		return nil, fmt.Errorf("sandbox: %w", err)
+	}
+	s.logs, s.work = filepath.Join(root, "logs"), work
+	s.bundles, s.spool = filepath.Join(work, "bundles"), filepath.Join(work, "spool")
+	for dir, mode := range map[string]fs.FileMode{s.logs: 0o700, s.bundles: 0o711, s.spool: 0o700} {
+		if err := os.MkdirAll(dir, mode); err != nil {
+			return nil, fmt.Errorf("sandbox: %w", err)
+		}
+		if err := os.Chmod(dir, mode); err != nil {
+			return nil, fmt.Errorf("sandbox: %w", err)
+		}
+	}
+	if !s.users.able {
+		log.Warn("tasks run as the executor's own user: they are not protected from each other", "uid", os.Geteuid())
+	}
+	return s, nil
+}
+
+// workRoot makes the directory for everything but logs.
+func workRoot(root string, others bool) (string, error) {
+	if !others {
+		dir := filepath.Join(root, "work")
+		return dir, os.MkdirAll(dir, 0o700)
+	}
+	// Tasks may pass through, and see nothing.
+	if err := os.Chmod(root, 0o711); err != nil {
+		return "", err
+	}
+	if passable(root) {
+		dir := filepath.Join(root, "work")
+		if err := os.MkdirAll(dir, 0o711); err != nil {
+			return "", err
+		}
+		return dir, os.Chmod(dir, 0o711)
+	}
+	for _, base := range []string{os.TempDir(), "/var/tmp", "/tmp"} {
+		if !passable(base) {
+			continue
+		}
+		removeAbandoned(base)
+		self, _ := readProc(os.Getpid())
+		dir, err := os.MkdirTemp(base, fmt.Sprintf("%s%d-%d-", workPrefix, self.pid, self.start))
+		if err != nil {
+			continue
+		}
+		return dir, os.Chmod(dir, 0o711)
+	}
+	return "", fmt.Errorf("no directory that other users can reach, neither %s nor one for temporary files", root)
+}
+
+// passable tells whether any user can reach what is below a directory.
+func passable(dir string) bool {
+	for ; ; dir = filepath.Dir(dir) {
+		info, err := os.Stat(dir)
+		if err != nil || info.Mode()&0o001 == 0 {
+			return false
+		}
+		if dir == filepath.Dir(dir) {
+			return true
+		}
+	}
+}
+
+// removeAbandoned removes work directories of executors that were killed.
+func removeAbandoned(base string) {
+	found, _ := filepath.Glob(filepath.Join(base, workPrefix+"*"))
+	for _, dir := range found {
+		info, err := os.Lstat(dir)
+		if err != nil || !info.IsDir() {
+			continue
+		}
+		if st, ok := info.Sys().(*syscall.Stat_t); !ok || st.Uid != uint32(os.Geteuid()) {
+			continue
+		}
+		part := strings.Split(strings.TrimPrefix(filepath.Base(dir), workPrefix), "-")
+		if len(part) != 3 {
+			continue
+		}
+		pid, _ := strconv.Atoi(part[0])
+		if p, alive := readProc(pid); !alive || strconv.FormatUint(p.start, 10) != part[1] {
+			_ = removeTree(dir)
+		}
+	}
+}
+
+// close removes everything but the logs.
+func (s *sandbox) close() error { return removeTree(s.work) }
+
+// keepLogs notes the logs of a task that has ended. The oldest ones go when all
+// together take more than the budget.
+func (s *sandbox) keepLogs(dir string) {
+	size := diskUsage(dir)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.kept = append(s.kept, keptLogs{dir, size})
+	s.size += size
+	for s.size > s.budget && len(s.kept) > 1 {
+		oldest := s.kept[0]
+		s.kept = s.kept[1:]
+		s.size -= oldest.size
+		if err := removeTree(oldest.dir); err != nil {
+			s.log.Warn("old log not removed", "error", err)
+		}
+	}
+}
+
+// dirs are the directories of one partition. The base belongs to the executor,
+// so that a task cannot put something else in place of one of them.
+type dirs struct {
+	base, work, inputs, outputs, checkpoint, tmp, state string
+}
+
+func (s *sandbox) partition(task string, u user) (dirs, error) {
+	if err := os.MkdirAll(task, 0o711); err != nil {
+		return dirs{}, err
+	}
+	base, err := os.MkdirTemp(task, "p-")
+	if err != nil {
+		return dirs{}, err
+	}
+	d := dirs{base: base}
+	if err := os.Chmod(base, 0o711); err != nil {
+		return d, err
+	}
+	for path, name := range map[*string]string{
+		&d.work: "work", &d.inputs: "inputs", &d.outputs: "outputs",
+		&d.checkpoint: "checkpoint", &d.tmp: "tmp", &d.state: "state",
+	} {
+		*path = filepath.Join(base, name)
+		if err := errors.Join(os.Mkdir(*path, 0o700), u.give(*path)); err != nil {
+			return d, err
+		}
+	}
+	return d, nil
+}
+
+// diskUsage gives the bytes that files below some directories take on disk. It
+// reads what it can: the tree may change while it looks.
+func diskUsage(paths ...string) int64 {
+	var sum int64
+	for _, path := range paths {
+		_ = filepath.WalkDir(path, func(_ string, d fs.DirEntry, err error) error {
+			if err != nil {
+				return nil
+			}
+			info, err := d.Info()
+			if err != nil {
+				return nil
+			}
+			if st, ok := info.Sys().(*syscall.Stat_t); ok {
+				sum += st.Blocks * 512
+			}
+			return nil
+		})
+	}
+	return sum
+}
+
+// removeTree removes a tree, also one with directories that were made read-only.
+func removeTree(path string) error {
+	err := os.RemoveAll(path)
+	if err == nil {
+		return nil
+	}
+	_ = filepath.WalkDir(path, func(p string, d fs.DirEntry, err error) error {
+		if d != nil && d.IsDir() {
+			_ = os.Chmod(p, 0o700)
+		}
+		return nil
+	})
+	return os.RemoveAll(path)
+}
+
+// watchDisk calls over once when the files of a partition take more than limit.
+// It looks seldom, and more seldom where looking takes long.
+func watchDisk(stop <-chan struct{}, every time.Duration, limit int64, paths []string, over func(used int64)) {
+	timer := time.NewTimer(every)
+	defer timer.Stop()
+	for {
+		select {
+		case <-stop:
+			return
+		case <-timer.C:
+		}
+		begun := time.Now()
+		if used := diskUsage(paths...); used > limit {
+			over(used)
+			return
+		}
+		timer.Reset(max(every, 20*time.Since(begun)))
+	}
+}

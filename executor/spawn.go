@@ -1,0 +1,111 @@
+package executor
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// command is a process to start.
+type command struct {
+	path string
+	args []string
+	env  []string
+	dir  string
+	user user
+	out  *os.File // takes stdout and stderr
+	// limit is the memory that the process tree may use, in bytes; 0: any.
+	limit int64
+}
+
+type spawnRequest struct {
+	command command
+	reply   chan spawnReply
+}
+
+type spawnReply struct {
+	execution *execution
+	err       error
+}
+
+// start starts a command in a session of its own, as its user, without any way
+// to gain privileges, and to be killed should this process die.
+func (t *table) start(c command) (*execution, error) {
+	r := spawnRequest{c, make(chan spawnReply, 1)}
+	select {
+	case t.spawn <- r:
+		reply := <-r.reply
+		return reply.execution, reply.err
+	case <-t.closed:
+		return nil, errors.New("the executor is shutting down")
+	}
+}
+
+// spawnLoop forks from one thread that lives as long as the executor: no_new_privs
+// belongs to a thread, and the kernel sends a parent-death signal when the thread
+// that forked ends.
+func (t *table) spawnLoop() {
+	runtime.LockOSThread()
+	err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+	if err != nil {
+		err = fmt.Errorf("no_new_privs: %w", err)
+	}
+	for {
+		select {
+		case r := <-t.spawn:
+			if err != nil {
+				r.reply <- spawnReply{err: err}
+				continue
+			}
+			e, err := t.fork(r.command)
+			r.reply <- spawnReply{e, err}
+		case <-t.closed:
+			return
+		}
+	}
+}
+
+func (t *table) fork(c command) (*execution, error) {
+	null, err := os.OpenFile(os.DevNull, os.O_RDONLY, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer null.Close()
+	e := newExecution(t, c.user)
+	e.limit = c.limit
+	out := c.out.Fd()
+	attr := &syscall.ProcAttr{
+		Dir:   c.dir,
+		Env:   append(c.env[:len(c.env):len(c.env)], markerVariable+"="+e.marker),
+		Files: []uintptr{null.Fd(), out, out},
+		Sys:   &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL, Credential: c.user.credential()},
+	}
+	// The lock keeps the reaper from looking for a child that is not entered yet.
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e.began = time.Now()
+	pid, err := syscall.ForkExec(c.path, c.args, attr)
+	if err != nil {
+		return nil, err
+	}
+	e.root, _ = readProc(pid)
+	e.root.pid = pid
+	t.roots[pid] = e
+	t.running[e] = struct{}{}
+	t.note(e.root, e)
+	for _, wake := range []chan struct{}{t.started, t.metered} {
+		select {
+		case wake <- struct{}{}:
+		default:
+		}
+	}
+	// When the container is out of memory, a task is to go, not its executor.
+	_ = os.WriteFile("/proc/"+strconv.Itoa(pid)+"/oom_score_adj", []byte("500"), 0)
+	return e, nil
+}

@@ -1,0 +1,99 @@
+package executor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/baas-batch/baas/tasklet"
+)
+
+// parallelInputs bounds the inputs that one partition fetches at once.
+const parallelInputs = 4
+
+// stageInputs fetches all files of a partition into its input directory.
+func stageInputs(ctx context.Context, s *store, taskID string, p tasklet.Partition, d dirs, u user) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(parallelInputs)
+	for _, name := range slices.Sorted(maps.Keys(p.Inputs)) {
+		in := p.Inputs[name]
+		target := filepath.Join(d.inputs, name)
+		names := []string{""}
+		if in.List {
+			if err := errors.Join(os.Mkdir(target, 0o700), u.give(target)); err != nil {
+				return &localError{err}
+			}
+			names = stageNames(in.Files)
+		}
+		for i, src := range in.Files {
+			group.Go(func() error {
+				err := s.download(ctx, download{
+					taskID: taskID, source: src, path: filepath.Join(target, names[i]), user: u,
+					request: tasklet.Request{Partition: p.Index, Role: tasklet.RoleInput, Name: name, File: i},
+				})
+				if err != nil {
+					return fmt.Errorf("input %s: %w", name, err)
+				}
+				return nil
+			})
+		}
+	}
+	return group.Wait()
+}
+
+// stageNames gives the files of a list names of their own; one that is taken, or
+// no name for a file, gets the position in the list before it.
+func stageNames(files []tasklet.Source) []string {
+	names := make([]string, len(files))
+	taken := make(map[string]bool, len(files))
+	for i, f := range files {
+		name := f.Name
+		if name == "" {
+			name = path.Base(f.Key)
+		}
+		if !safeName(name) || len(name) > 200 {
+			name = "file"
+		}
+		for taken[name] {
+			name = strconv.Itoa(i) + "-" + name
+		}
+		taken[name] = true
+		names[i] = name
+	}
+	return names
+}
+
+// restore fetches and unpacks the last checkpoint.
+func (c *checkpoint) restore(ctx context.Context, src tasklet.Source) error {
+	archive, err := os.MkdirTemp(c.spool, "restore-")
+	if err != nil {
+		return &localError{err}
+	}
+	defer os.RemoveAll(archive)
+	file := filepath.Join(archive, "archive")
+	err = c.store.download(ctx, download{
+		taskID: c.taskID, source: src, path: file,
+		request: tasklet.Request{Partition: c.partition, Role: tasklet.RoleRestore},
+	})
+	if err != nil {
+		return fmt.Errorf("checkpoint: %w", err)
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return &localError{err}
+	}
+	defer f.Close()
+	if err := unpack(f, unpacking{dir: c.dir, user: c.user, maxBytes: c.store.tune.MaxBundle, maxEntries: c.store.tune.MaxBundleEntries}); err != nil {
+		return fmt.Errorf("checkpoint: %w", err)
+	}
+	c.saved, _ = c.committed()
+	return nil
+}

@@ -1,0 +1,252 @@
+package executor
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	mesos "github.com/mesos/mesos-go/api/v1/lib"
+
+	"github.com/baas-batch/baas/tasklet"
+)
+
+var (
+	errKilled    = errors.New("killed on request")
+	errShutdown  = errors.New("killed: the executor was shut down")
+	errAbandoned = errors.New("the executor is ending")
+)
+
+// task is one Mesos task: partitions that run one after the other.
+type task struct {
+	x      *Executor
+	launch *tasklet.Launch
+	dir    string // of everything but logs
+	logs   string
+	done   chan struct{} // closed when the terminal update is in the outbox
+
+	// ctx ends when the whole task is killed; uploads when nothing more may be
+	// stored. Logs, checkpoints and results are stored for killed tasks too.
+	ctx       context.Context
+	cancel    context.CancelCauseFunc
+	uploads   context.Context
+	noUploads context.CancelCauseFunc
+
+	mu      sync.Mutex
+	killing bool
+	kills   map[int]bool // partitions to be killed
+	current *partition
+	started bool // a first process has been started
+	running *time.Timer
+	ended   bool
+}
+
+func newTask(x *Executor, l *tasklet.Launch) *task {
+	name := directoryName(l.TaskID)
+	t := &task{
+		x: x, launch: l, done: make(chan struct{}), kills: map[int]bool{},
+		dir:  filepath.Join(x.box.work, "tasks", name),
+		logs: filepath.Join(x.box.logs, name),
+	}
+	t.ctx, t.cancel = context.WithCancelCause(context.Background())
+	t.uploads, t.noUploads = context.WithCancelCause(context.Background())
+	return t
+}
+
+// directoryName makes a file name of a task ID, which is at most 255 bytes and
+// has no separators; what Mesos allows beyond our own IDs is replaced.
+func directoryName(id string) string {
+	return strings.Map(func(r rune) rune {
+		if r == '/' || r == '\\' || r <= ' ' || r == 0x7f || r == '%' {
+			return '_'
+		}
+		return r
+	}, strings.TrimLeft(id, "."))
+}
+
+func (t *task) grace() time.Duration {
+	if t.launch.Limits.Grace > 0 {
+		return t.launch.Limits.Grace
+	}
+	return t.x.cfg.Tuning.DefaultGrace
+}
+
+// run runs the partitions, stores the result object and sends the terminal update.
+func (t *task) run() {
+	defer close(t.done)
+	results := make([]tasklet.Result, 0, len(t.launch.Partitions))
+	var last *partition
+	for _, spec := range t.launch.Partitions {
+		if t.ctx.Err() != nil {
+			break
+		}
+		if last != nil {
+			last.remove()
+		}
+		p := newPartition(t, spec)
+		t.enter(p)
+		results = append(results, p.run())
+		p.cancel(nil)
+		last = p
+	}
+	t.enter(nil)
+	t.finish(results)
+}
+
+// enter makes p the one that runs; a kill for it may have come already.
+func (t *task) enter(p *partition) {
+	t.mu.Lock()
+	t.current = p
+	killed := p != nil && t.kills[p.spec.Index]
+	t.mu.Unlock()
+	if killed {
+		p.kill(errKilled, 0)
+	}
+}
+
+// kill ends the whole task. It may be repeated, to shorten the grace period.
+func (t *task) kill(grace time.Duration, shutdown bool) {
+	cause := errKilled
+	if shutdown {
+		cause = errShutdown
+	}
+	t.mu.Lock()
+	t.killing = true
+	p := t.current
+	t.mu.Unlock()
+	t.cancel(cause)
+	if p != nil {
+		p.kill(cause, grace)
+	}
+}
+
+// killPartitions ends single partitions, also those that have not begun.
+func (t *task) killPartitions(indexes []int) {
+	t.mu.Lock()
+	var hit *partition
+	for _, i := range indexes {
+		t.kills[i] = true
+		if t.current != nil && t.current.spec.Index == i {
+			hit = t.current
+		}
+	}
+	t.mu.Unlock()
+	if hit != nil {
+		hit.kill(errKilled, t.grace())
+	}
+}
+
+// abandonUploads lets the task end without what is not stored yet.
+func (t *task) abandonUploads() { t.noUploads(errAbandoned) }
+
+// processStarted has TASK_RUNNING sent if the task is still there a moment later.
+func (t *task) processStarted() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.started {
+		return
+	}
+	t.started = true
+	t.running = time.AfterFunc(t.x.cfg.Tuning.RunningAfter, func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		if !t.ended {
+			t.update(mesos.TASK_RUNNING, "", nil, false)
+		}
+	})
+}
+
+// finish stores the result object before it tells of the end: who reads the
+// update, or finds the task gone, finds the object.
+func (t *task) finish(results []tasklet.Result) {
+	object, err := json.Marshal(tasklet.ResultObject{TaskID: t.launch.TaskID, Results: results})
+	if err == nil {
+		err = t.x.store.upload(t.uploads, upload{
+			taskID: t.launch.TaskID, target: t.launch.Result,
+			body: bytes.NewReader(object), size: int64(len(object)),
+			request: tasklet.Request{Partition: t.launch.Partitions[0].Index, Role: tasklet.RoleResult},
+		})
+	}
+	stored := err == nil
+	if !stored {
+		t.x.log.Error("result object not stored", "task", t.launch.TaskID, "error", err)
+	}
+	t.x.box.keepLogs(t.logs)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.ended = true
+	if t.running != nil {
+		t.running.Stop()
+	}
+	state, message := t.verdict(results)
+	t.x.log.Info("ended", "task", t.launch.TaskID, "state", state, "message", message)
+	t.update(state, message, results, stored)
+}
+
+// verdict sums up the results. With mu held.
+func (t *task) verdict(results []tasklet.Result) (mesos.TaskState, string) {
+	total, succeeded := len(t.launch.Partitions), 0
+	var first *tasklet.Result
+	for i := range results {
+		if results[i].Outcome == tasklet.Succeeded {
+			succeeded++
+		} else if first == nil {
+			first = &results[i]
+		}
+	}
+	if succeeded == total {
+		return mesos.TASK_FINISHED, "succeeded"
+	}
+	state, why := mesos.TASK_FAILED, "killed before it began"
+	if t.killing {
+		state = mesos.TASK_KILLED
+	}
+	if first != nil {
+		why = string(first.Outcome)
+		if first.Reason != "" && first.Reason != why {
+			why += ": " + first.Reason
+		}
+	}
+	if total > 1 {
+		if first != nil {
+			why = fmt.Sprintf("partition %d %s", first.Partition, why)
+		}
+		why = fmt.Sprintf("%d of %d partitions succeeded; %s", succeeded, total, why)
+	}
+	return state, why
+}
+
+// update queues a status update. With mu held, so that none follows the terminal one.
+func (t *task) update(state mesos.TaskState, message string, results []tasklet.Result, stored bool) {
+	status := tasklet.StatusData{
+		Sandbox: t.x.cfg.Directory,
+		Log:     "logs/" + filepath.Base(t.logs) + "/%d.log",
+		Results: results,
+	}
+	data, err := json.Marshal(status)
+	if err != nil || len(data) > tasklet.MaxStatusData {
+		status.Results, status.InStorage = nil, stored
+		data, _ = json.Marshal(status)
+	}
+	update := mesos.TaskStatus{
+		TaskID: mesos.TaskID{Value: t.launch.TaskID},
+		State:  state.Enum(),
+		Data:   data,
+	}
+	if message != "" {
+		update.Message = &message
+	}
+	t.x.outbox.add(update)
+}
+
+// remove removes all files but the logs.
+func (t *task) remove() {
+	if err := removeTree(t.dir); err != nil {
+		t.x.log.Warn("task directory not removed", "task", t.launch.TaskID, "error", err)
+	}
+}

@@ -1,0 +1,120 @@
+package flow
+
+import (
+	"github.com/google/cel-go/cel"
+	"github.com/google/cel-go/common/types"
+	"github.com/google/cel-go/common/types/ref"
+	"github.com/google/cel-go/ext"
+)
+
+func mathLibrary() cel.EnvOption { return ext.Math() }
+
+// activation gives an expression its variables, each only when it is read.
+type activation struct {
+	flow    *Flow
+	scope   Scope
+	item    Type
+	missing *NotSetError // the last output that was asked for and not there
+}
+
+// Parent implements interpreter.Activation.
+func (a *activation) Parent() cel.Activation { return nil }
+
+// ResolveName implements interpreter.Activation.
+func (a *activation) ResolveName(name string) (any, bool) {
+	switch name {
+	case "params":
+		return record{a.param}, true
+	case "steps":
+		return record{a.step}, true
+	case "run":
+		return record{a.run}, true
+	case "item":
+		if a.item == "" {
+			return nil, false
+		}
+		return a.item.toCEL(a.scope.Item), true
+	case "index":
+		return types.Int(a.scope.Index), true
+	}
+	return nil, false
+}
+
+func (a *activation) param(name string) (ref.Val, bool) {
+	p, ok := a.flow.Param(name)
+	v, given := a.scope.Params[name]
+	if !ok || !given {
+		return nil, false
+	}
+	return p.Type.toCEL(v), true
+}
+
+func (a *activation) step(id string) (ref.Val, bool) {
+	step, ok := a.flow.Step(id)
+	if !ok {
+		return nil, false
+	}
+	result, ended := a.scope.Steps[id]
+	return record{func(field string) (ref.Val, bool) {
+		if !ended && field != "outputs" {
+			return types.WrapErr(&NotSetError{Step: id}), true
+		}
+		switch field {
+		case "status":
+			return types.String(result.Status), true
+		case "exit_status":
+			return types.String(result.ExitStatus), true
+		case "count":
+			return types.Int(result.Count), true
+		case "outputs":
+			return record{func(name string) (ref.Val, bool) { return a.output(step, result, name) }}, true
+		}
+		return nil, false
+	}}, true
+}
+
+func (a *activation) output(step *Step, result StepResult, name string) (ref.Val, bool) {
+	v, ok := result.Outputs[name]
+	if !ok || v == nil {
+		a.missing = &NotSetError{Step: step.ID, Output: name, Status: result.Status}
+		return nil, false
+	}
+	t, _ := step.OutputType(name)
+	return t.toCEL(v), true
+}
+
+// OutputType is the type of an output as expressions see it: with for_each, a list
+// with one element per partition. False when the step declares no such output.
+func (s *Step) OutputType(name string) (Type, bool) {
+	for _, o := range s.Outputs {
+		if o.Name == name {
+			t := Type(o.Type)
+			if s.ForEach != nil {
+				t = listOf(t)
+			}
+			return t, true
+		}
+	}
+	return Any, false
+}
+
+func (a *activation) run(field string) (ref.Val, bool) {
+	r := a.scope.Run
+	switch field {
+	case "id":
+		return types.String(r.ID), true
+	case "app":
+		return types.String(r.App), true
+	case "owner":
+		return types.String(r.Owner), true
+	case "date":
+		return types.String(r.Date), true
+	case "status":
+		return types.String(r.Status), true
+	case "failed_step":
+		return types.String(r.FailedStep), true
+	case "reason":
+		return types.String(r.Reason), true
+	}
+	return nil, false
+}

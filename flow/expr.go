@@ -1,0 +1,286 @@
+package flow
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+
+	"github.com/google/cel-go/cel"
+	"github.com/google/cel-go/common/env"
+	"github.com/google/cel-go/common/operators"
+	"github.com/google/cel-go/common/overloads"
+	"github.com/google/cel-go/common/types"
+	"github.com/google/cel-go/common/types/ref"
+	"github.com/google/cel-go/common/types/traits"
+	"github.com/google/cel-go/interpreter"
+)
+
+// Expr is one CEL expression. It evaluates only as part of a Flow that came from
+// Parse or from JSON.
+type Expr struct {
+	Source string `json:"cel"`
+	Type   Type   `json:"type"`           // of its value
+	Item   Type   `json:"item,omitempty"` // of `item`, where there is one
+
+	flow *Flow // whose declarations give params and outputs their types
+}
+
+// NotSetError tells that an expression read an output that a step does not have:
+// the step was skipped, did not run, or left out an optional output.
+type NotSetError struct {
+	Step   string
+	Output string // empty when the step has no result at all
+	Status string // of the step; empty when it has not ended
+}
+
+func (e *NotSetError) Error() string {
+	what := fmt.Sprintf("steps.%s.outputs.%s is not set", e.Step, e.Output)
+	if e.Output == "" {
+		what = fmt.Sprintf("step %q has no result", e.Step)
+	}
+	switch e.Status {
+	case "":
+		return what + ": the step has not ended"
+	case StatusSucceeded:
+		return what + ": the step left it out"
+	}
+	return what + ": the step was " + strings.TrimPrefix(e.Status, "was ")
+}
+
+// Eval gives the expression's value as decoded JSON would hold it, whole numbers
+// as int64. It takes bounded time and memory. The error wraps a *NotSetError when
+// an output is missing.
+func (e *Expr) Eval(s Scope) (any, error) {
+	if e.flow == nil || e.flow.programs == nil {
+		return nil, errors.New("flow: the expression is not part of a flow")
+	}
+	program, err := e.flow.programs.get(e.Source)
+	if err != nil {
+		return nil, e.wrap(err)
+	}
+	a := &activation{flow: e.flow, scope: s, item: e.Item}
+	result, _, err := program.Eval(a)
+	if err != nil {
+		if a.missing != nil && strings.Contains(err.Error(), "no such key") {
+			err = a.missing
+		}
+		return nil, e.wrap(tidy(err))
+	}
+	budget := maxResult
+	v, err := fromCEL(result, &budget)
+	if err != nil {
+		return nil, e.wrap(err)
+	}
+	if v, err = e.Type.convert(v); err != nil && e.Type != Any {
+		return nil, e.wrap(err)
+	}
+	return v, nil
+}
+
+// EvalBool evaluates a condition, such as a step's When.
+func (e *Expr) EvalBool(s Scope) (bool, error) {
+	v, err := e.Eval(s)
+	if err != nil {
+		return false, err
+	}
+	b, ok := v.(bool)
+	if !ok {
+		return false, e.wrap(fmt.Errorf("expected true or false, found %s", describeValue(v)))
+	}
+	return b, nil
+}
+
+func (e *Expr) wrap(err error) error {
+	return fmt.Errorf("${{ %s }}: %w", clip(e.Source), err)
+}
+
+// tidy puts cel-go's run-time errors into the words of the language.
+func tidy(err error) error {
+	var notSet *NotSetError
+	switch text := err.Error(); {
+	case errors.As(err, &notSet):
+		return notSet
+	case strings.Contains(text, "cost limit exceeded"):
+		return errors.New("the expression takes too long")
+	case strings.HasPrefix(text, "internal error"):
+		return errors.New("the expression cannot be evaluated")
+	}
+	return err
+}
+
+// programs are the compiled expressions of one flow. They are built when they are
+// first needed, and safe for use by many goroutines.
+type programs struct {
+	mu       sync.Mutex
+	bySource map[string]cel.Program
+}
+
+func (p *programs) get(source string) (cel.Program, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if program, ok := p.bySource[source]; ok {
+		return program, nil
+	}
+	program, err := compile(source)
+	if err != nil {
+		return nil, err
+	}
+	p.bySource[source] = program
+	return program, nil
+}
+
+// compile plans an expression without its types: those were checked when the file
+// was read, and a stricter check of a later version must not stop a run.
+func compile(source string) (cel.Program, error) {
+	e, err := language()
+	if err != nil {
+		return nil, err
+	}
+	ast, issues := e.Parse(source)
+	if issues.Err() != nil {
+		return nil, issues.Err()
+	}
+	return e.Program(ast,
+		cel.CustomDecoratorV2(boundComparisons),
+		cel.CostTracking(meter{}),
+		cel.CostLimit(MaxEvaluationCost),
+	)
+}
+
+// language is the immutable base of all environments: functions, no variables.
+// Functions that read time zone files are left out, since two machines may differ
+// in them.
+var language = sync.OnceValues(func() (*cel.Env, error) {
+	options := []cel.EnvOption{
+		cel.StdLib(cel.StdLibSubset(&env.LibrarySubset{ExcludeFunctions: excluded()})),
+		cel.CustomTypeAdapter(adapter{}),
+		cel.ParserRecursionLimit(64),
+		cel.ParserExpressionSizeLimit(MaxExpression),
+		cel.ExpressionNodeLimit(20_000),
+		cel.DefaultUTCTimeZone(true),
+		mathLibrary(),
+	}
+	return cel.NewCustomEnv(append(options, functions()...)...)
+})
+
+func excluded() []*env.Function {
+	zoned := map[string]string{
+		overloads.TimeGetFullYear: overloads.TimestampToYearWithTz, overloads.TimeGetMonth: overloads.TimestampToMonthWithTz,
+		overloads.TimeGetDayOfYear: overloads.TimestampToDayOfYearWithTz, overloads.TimeGetDayOfMonth: overloads.TimestampToDayOfMonthZeroBasedWithTz,
+		overloads.TimeGetDate: overloads.TimestampToDayOfMonthOneBasedWithTz, overloads.TimeGetDayOfWeek: overloads.TimestampToDayOfWeekWithTz,
+		overloads.TimeGetHours: overloads.TimestampToHoursWithTz, overloads.TimeGetMinutes: overloads.TimestampToMinutesWithTz,
+		overloads.TimeGetSeconds: overloads.TimestampToSecondsWithTz, overloads.TimeGetMilliseconds: overloads.TimestampToMillisecondsWithTz,
+	}
+	out := []*env.Function{{Name: overloads.Matches}}
+	for _, name := range sortedKeys(zoned) {
+		out = append(out, &env.Function{Name: name, Overloads: []*env.Overload{{ID: zoned[name]}}})
+	}
+	return out
+}
+
+// boundComparisons replaces ==, != and in: the originals go down into values
+// without counting, and a value that holds another many times over is soon
+// endless.
+func boundComparisons(i interpreter.InterpretableV2) (interpreter.InterpretableV2, error) {
+	call, ok := i.(interpreter.InterpretableCall)
+	if !ok {
+		return i, nil
+	}
+	switch call.Function() {
+	case operators.Equals, operators.NotEquals, operators.In, operators.OldIn:
+		return &comparison{call}, nil
+	}
+	return i, nil
+}
+
+type comparison struct {
+	interpreter.InterpretableCall
+}
+
+const comparisonBudget = 1_000_000
+
+// Eval implements interpreter.Interpretable.
+func (c *comparison) Eval(vars interpreter.Activation) ref.Val {
+	return c.Exec(interpreter.AsFrame(vars))
+}
+
+// Exec implements interpreter.InterpretableV2.
+func (c *comparison) Exec(frame *interpreter.ExecutionFrame) ref.Val {
+	args := c.Args()
+	left := args[0].Exec(frame)
+	if types.IsUnknownOrError(left) {
+		return left
+	}
+	right := args[1].Exec(frame)
+	if types.IsUnknownOrError(right) {
+		return right
+	}
+	budget := comparisonBudget
+	var result bool
+	switch c.Function() {
+	case operators.Equals:
+		result = equal(left, right, &budget)
+	case operators.NotEquals:
+		result = !equal(left, right, &budget)
+	default:
+		var err ref.Val
+		if result, err = contains(right, left, &budget); err != nil {
+			return err
+		}
+	}
+	if budget < 0 {
+		return types.NewErr("the values are too large to compare")
+	}
+	return types.Bool(result)
+}
+
+func contains(where, what ref.Val, budget *int) (bool, ref.Val) {
+	switch where := where.(type) {
+	case traits.Lister:
+		for it := where.Iterator(); it.HasNext() == types.True && *budget >= 0; {
+			if equal(what, it.Next(), budget) {
+				return true, nil
+			}
+		}
+		return false, nil
+	case traits.Mapper:
+		_, found := where.Find(what)
+		return found, nil
+	}
+	return false, types.NewErr("in: expected a list or a map")
+}
+
+func equal(a, b ref.Val, budget *int) bool {
+	if *budget--; *budget < 0 {
+		return false
+	}
+	switch a := a.(type) {
+	case traits.Lister:
+		other, ok := b.(traits.Lister)
+		if !ok || a.Size() != other.Size() {
+			return false
+		}
+		x, y := a.Iterator(), other.Iterator()
+		for x.HasNext() == types.True && y.HasNext() == types.True {
+			if !equal(x.Next(), y.Next(), budget) {
+				return false
+			}
+		}
+		return true
+	case traits.Mapper:
+		other, ok := b.(traits.Mapper)
+		if !ok || a.Size() != other.Size() {
+			return false
+		}
+		for it := a.Iterator(); it.HasNext() == types.True; {
+			key := it.Next()
+			value, found := other.Find(key)
+			if !found || !equal(a.Get(key), value, budget) {
+				return false
+			}
+		}
+		return true
+	}
+	return types.Equal(a, b) == types.True
+}

@@ -1,0 +1,469 @@
+package flow
+
+import (
+	"fmt"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// resolve checks all expressions, now that all names and types are known, and
+// works out what each step needs.
+func (p *parser) resolve() {
+	c, err := newChecker(p.flow)
+	if err != nil {
+		p.at(1, 1, "expressions cannot be checked: "+err.Error(), "")
+		return
+	}
+	p.checker = c
+	for _, d := range p.drafts { // types of outputs depend on who has a for_each
+		if d.forEach != nil {
+			d.step.ForEach = &ForEach{Item: Any}
+		}
+	}
+	for _, d := range p.drafts {
+		if d.forEach != nil {
+			d.step.ForEach.Item = p.forEach(d)
+		}
+		if d.when != nil {
+			d.step.When = p.when(d)
+		}
+		inner := d.site
+		if d.forEach != nil {
+			inner.item = d.step.ForEach.Item
+		}
+		p.with(d, inner)
+		p.envOf(d, inner)
+		p.needs(d)
+	}
+}
+
+// expression checks one expression of a scalar and reports its faults there.
+func (p *parser) expression(d *draft, n *yaml.Node, pc piece, at site) *Expr {
+	expr, reads, faults := p.checker.check(pc.text, at)
+	for _, f := range faults {
+		line, column := p.place(n, pc.offset+f.offset)
+		p.at(line, column, f.message, f.hint)
+	}
+	for _, id := range reads {
+		d.implied[id] = true
+	}
+	return expr
+}
+
+// pieces splits a scalar and reports broken ${{ }}.
+func (p *parser) pieces(n *yaml.Node) ([]piece, bool) {
+	out, broken := split(n.Value)
+	if broken != nil {
+		line, column := p.place(n, broken.offset)
+		hint := ""
+		if strings.Contains(broken.message, "closed") {
+			hint = "write $${{ for the text ${{"
+		}
+		p.at(line, column, broken.message, hint)
+		return nil, false
+	}
+	return out, true
+}
+
+// single gives the expression of a scalar that is nothing but one ${{ }}.
+func single(n *yaml.Node, pieces []piece) (piece, bool) {
+	var found []piece
+	for _, pc := range pieces {
+		if pc.isExpr {
+			found = append(found, pc)
+		} else if n.Style&(yaml.LiteralStyle|yaml.FoldedStyle) == 0 || strings.TrimSpace(pc.text) != "" {
+			return piece{}, false
+		}
+	}
+	if len(found) != 1 {
+		return piece{}, false
+	}
+	return found[0], true
+}
+
+func isText(n *yaml.Node) bool {
+	return n.Kind == yaml.ScalarNode && (n.ShortTag() == "!!str" || n.ShortTag() == "!!timestamp")
+}
+
+func (p *parser) when(d *draft) *Expr {
+	if !isText(d.when) {
+		if v, ok := p.boolean(d.when, "when"); ok {
+			return &Expr{Source: fmt.Sprint(v), Type: Bool}
+		}
+		return nil
+	}
+	pieces, ok := p.pieces(d.when)
+	if !ok {
+		return nil
+	}
+	pc, ok := single(d.when, pieces)
+	if !ok {
+		p.node(d.when, fmt.Sprintf("when: expected one ${{ }}, found %s", describe(d.when)),
+			fmt.Sprintf("write '${{ %s }}'", clip(strings.TrimSpace(stripMarks(d.when.Value)))))
+		return nil
+	}
+	expr := p.expression(d, d.when, pc, d.site)
+	if expr != nil && !Bool.accepts(expr.Type) {
+		line, column := p.place(d.when, pc.offset)
+		p.at(line, column, fmt.Sprintf("when: expected true or false, the expression gives %s", expr.Type), "compare it with something")
+	}
+	return expr
+}
+
+func stripMarks(s string) string {
+	return strings.NewReplacer(openMark, "", closeMark, "").Replace(s)
+}
+
+// forEach reads the items of a step and gives their type.
+func (p *parser) forEach(d *draft) Type {
+	n, each := d.forEach, d.step.ForEach
+	if n.Kind == yaml.MappingNode {
+		p.forEachRange(d, n)
+		return Int
+	}
+	v, t := p.value(d, n, "for_each", List, d.site)
+	each.List = &v
+	if n.Kind == yaml.SequenceNode && len(n.Content) == 0 {
+		p.node(n, "for_each: the list is empty", "")
+	}
+	elem, ok := t.Elem()
+	if !ok {
+		return Any
+	}
+	return elem
+}
+
+func (p *parser) forEachRange(d *draft, n *yaml.Node) {
+	each := d.step.ForEach
+	end := func(target **Value, name string) func(*yaml.Node) {
+		return func(n *yaml.Node) {
+			v, _ := p.value(d, n, "for_each "+name, Int, d.site)
+			*target = &v
+		}
+	}
+	p.fields(n, "for_each", append([]field{
+		{"from", end(&each.From, "from")},
+		{"to", end(&each.To, "to")},
+	}, later("by", "files", "items", "lines", "manifest", "prefix", "step")...))
+	for _, missing := range []struct {
+		name  string
+		value *Value
+	}{{"from", each.From}, {"to", each.To}} {
+		if missing.value == nil && p.isRange(n) {
+			p.node(n, fmt.Sprintf("for_each: the range has no %q", missing.name), "write {from: 1, to: 10}")
+		}
+	}
+	from, to := literalInt(each.From), literalInt(each.To)
+	if from != nil && to != nil {
+		switch count := *to - *from + 1; {
+		case count < 1:
+			p.node(n, fmt.Sprintf("for_each: the range from %d to %d is empty", *from, *to), "")
+		case count > MaxPartitions:
+			p.node(n, fmt.Sprintf("for_each: %d items, at most %d are allowed", count, MaxPartitions), "")
+		}
+	}
+}
+
+func (p *parser) isRange(n *yaml.Node) bool {
+	pairs := p.pairs(n)
+	for _, pair := range pairs {
+		if pair.key.Value == "from" || pair.key.Value == "to" {
+			return true
+		}
+	}
+	return len(pairs) == 0
+}
+
+func literalInt(v *Value) *int64 {
+	if v == nil || v.Literal == nil {
+		return nil
+	}
+	decoded, err := decodeJSON(v.Literal)
+	n, ok := decoded.(int64)
+	if err != nil || !ok {
+		return nil
+	}
+	return &n
+}
+
+// value reads a value of the file that may hold expressions. When want is not Any,
+// the value must fit; what it gives is a value of the type that it returns.
+func (p *parser) value(d *draft, n *yaml.Node, what string, want Type, at site) (Value, Type) {
+	n = follow(n)
+	switch n.Kind {
+	case yaml.SequenceNode:
+		return p.listValue(d, n, what, want, at)
+	case yaml.MappingNode:
+		return p.mapValue(d, n, what, want, at)
+	}
+	if isText(n) && strings.Contains(n.Value, openMark) {
+		return p.textValue(d, n, what, want, at)
+	}
+	v, err := scalar(n)
+	if err != nil {
+		p.node(n, fmt.Sprintf("%s: %s", what, err), "")
+		return Value{Literal: marshal("")}, want
+	}
+	if want == File || want == Files {
+		p.node(n, fmt.Sprintf("%s: expected %s, found %s", what, article(want), describe(n)),
+			"files come from a parameter or from an output of a step")
+		return Value{Literal: marshal("")}, want
+	}
+	t := typeOfValue(v)
+	if want != Any {
+		if v, err = want.convert(v); err != nil {
+			p.node(n, fmt.Sprintf("%s: %s", what, err), quoteHint(want, n))
+			return Value{Literal: marshal("")}, want
+		}
+		t = want
+	}
+	return Value{Literal: marshal(v)}, t
+}
+
+func typeOfValue(v any) Type {
+	switch v.(type) {
+	case string:
+		return String
+	case bool:
+		return Bool
+	case int64:
+		return Int
+	case float64:
+		return Float
+	}
+	return Any
+}
+
+func (p *parser) listValue(d *draft, n *yaml.Node, what string, want Type, at site) (Value, Type) {
+	inner := Any
+	if want != Any {
+		elem, ok := want.Elem()
+		if !ok {
+			p.expected(n, what, article(want))
+			return Value{Literal: marshal("")}, want
+		}
+		inner = elem
+	}
+	list := make([]Value, 0, len(n.Content))
+	common := Type("")
+	for _, e := range n.Content {
+		v, t := p.value(d, e, what, inner, at)
+		list = append(list, v)
+		if common == "" {
+			common = t
+		} else if common != t {
+			common = Any
+		}
+	}
+	if common == "" || inner != Any {
+		common = inner
+	}
+	if want != Any && inner != Any {
+		return collapseList(list), want
+	}
+	return collapseList(list), listOf(common)
+}
+
+func collapseList(list []Value) Value {
+	raw := []byte("[")
+	for i, v := range list {
+		if v.Literal == nil {
+			return Value{List: list}
+		}
+		if i > 0 {
+			raw = append(raw, ',')
+		}
+		raw = append(raw, v.Literal...)
+	}
+	return Value{Literal: append(raw, ']')}
+}
+
+func (p *parser) mapValue(d *draft, n *yaml.Node, what string, want Type, at site) (Value, Type) {
+	if want != Any && want != Map {
+		p.expected(n, what, article(want))
+		return Value{Literal: marshal("")}, want
+	}
+	var entries []Entry
+	literals := map[string]any{}
+	for _, pair := range p.pairs(n) {
+		v, _ := p.value(d, pair.value, what, Any, at)
+		entries = append(entries, Entry{Name: pair.key.Value, Value: v})
+		if v.Literal != nil {
+			literals[pair.key.Value] = v.Literal
+		}
+	}
+	if len(literals) == len(entries) {
+		return Value{Literal: marshal(literals)}, Map
+	}
+	return Value{Map: entries}, Map
+}
+
+// textValue reads text with ${{ }} in it.
+func (p *parser) textValue(d *draft, n *yaml.Node, what string, want Type, at site) (Value, Type) {
+	none := Value{Literal: marshal("")}
+	pieces, ok := p.pieces(n)
+	if !ok {
+		return none, want
+	}
+	if pc, ok := single(n, pieces); ok {
+		expr := p.expression(d, n, pc, at)
+		if expr == nil {
+			return none, want
+		}
+		if !want.accepts(expr.Type) {
+			p.mismatch(n, pc, what, want, expr.Type)
+		}
+		return Value{Expr: expr}, expr.Type
+	}
+	segments := make([]Segment, 0, len(pieces))
+	for _, pc := range pieces {
+		if !pc.isExpr {
+			segments = append(segments, Segment{Text: pc.text})
+			continue
+		}
+		expr := p.expression(d, n, pc, at)
+		segments = append(segments, Segment{Expr: expr})
+		if expr != nil && !isPlain(expr.Type) {
+			line, column := p.place(n, pc.offset)
+			p.at(line, column, fmt.Sprintf("%s: %s cannot be part of a text", what, article(expr.Type)), textHint(expr.Type))
+		}
+	}
+	if want != Any && !want.accepts(String) {
+		p.expected(n, what, article(want))
+		return none, want
+	}
+	if len(segments) == 1 && segments[0].Expr == nil {
+		return p.plainText(n, segments[0].Text, what, want)
+	}
+	return Value{Text: segments}, String
+}
+
+// plainText is a scalar that had nothing but escaped ${{ in it.
+func (p *parser) plainText(n *yaml.Node, text, what string, want Type) (Value, Type) {
+	v, err := want.convert(text)
+	if err != nil {
+		p.node(n, fmt.Sprintf("%s: %s", what, err), "")
+	}
+	return Value{Literal: marshal(v)}, String
+}
+
+func isPlain(t Type) bool {
+	switch t {
+	case String, Int, Float, Bool, DurationType, Time, Date, Any:
+		return true
+	}
+	return false
+}
+
+func textHint(t Type) string {
+	switch t {
+	case File:
+		return "use its name, size, sha256 or key"
+	case "list(string)":
+		return "join its elements: .join(',')"
+	}
+	return ""
+}
+
+func (p *parser) mismatch(n *yaml.Node, pc piece, what string, want, have Type) {
+	hint := ""
+	elem, isList := want.Elem()
+	switch {
+	case want == String && isPlain(have):
+		hint = fmt.Sprintf("write ${{ string(%s) }}", clip(pc.text))
+	case isList && elem.accepts(have):
+		hint = fmt.Sprintf("write ${{ [%s] }}", clip(pc.text))
+	case want == Int && have == Float:
+		hint = fmt.Sprintf("write ${{ int(%s) }}", clip(pc.text))
+	case want == Int && have == String:
+		hint = fmt.Sprintf("write ${{ int(%s) }}", clip(pc.text))
+	case want == File && have == Files:
+		hint = "write for_each over the list, or take one: [0]"
+	}
+	line, column := p.place(n, pc.offset)
+	p.at(line, column, fmt.Sprintf("%s: expected %s, the expression gives %s", what, article(want), article(have)), hint)
+}
+
+func (p *parser) with(d *draft, at site) {
+	if d.tasklet == nil {
+		for _, e := range d.with {
+			v, t := p.value(d, e.value, fmt.Sprintf("input %q", e.name), Any, at)
+			d.step.With = append(d.step.With, Binding{Name: e.name, Type: t, Value: v})
+		}
+		return
+	}
+	given := map[string]entry{}
+	for _, e := range d.with {
+		given[e.name] = e
+		if _, ok := d.tasklet.Input(e.name); !ok {
+			p.unknownInput(d.tasklet, e)
+			p.value(d, e.value, fmt.Sprintf("input %q", e.name), Any, at)
+		}
+	}
+	for _, in := range d.tasklet.Inputs {
+		e, ok := given[in.Name]
+		switch {
+		case ok:
+			d.step.With = append(d.step.With, p.input(d, in, e, at))
+		case in.Default != nil:
+			d.step.With = append(d.step.With, Binding{Name: in.Name, Type: in.Type, Value: Value{Literal: in.Default}})
+		case in.Required:
+			p.node(d.taskNode, fmt.Sprintf("step %q: input %q (%s) of %s is missing", d.step.ID, in.Name, in.Type, d.tasklet.Ref()),
+				fmt.Sprintf("add with: {%s: …}", in.Name))
+		}
+	}
+}
+
+func (p *parser) unknownInput(t *Tasklet, e entry) {
+	names := make([]string, len(t.Inputs))
+	for i, in := range t.Inputs {
+		names[i] = in.Name
+	}
+	hint := didYouMean(e.name, names)
+	if hint == "" && len(names) > 0 {
+		hint = "it has " + join(names)
+	}
+	p.node(e.key, fmt.Sprintf("%s has no input %q", t.Ref(), e.name), hint)
+}
+
+func (p *parser) input(d *draft, in Input, e entry, at site) Binding {
+	what := fmt.Sprintf("input %q", e.name)
+	before := len(p.problems)
+	v, _ := p.value(d, e.value, what, in.Type, at)
+	if v.Literal != nil && len(p.problems) == before {
+		decoded, err := decodeJSON(v.Literal)
+		if err == nil {
+			err = in.check(decoded)
+		}
+		if err != nil {
+			p.node(e.value, fmt.Sprintf("%s: %s", what, err), "")
+		}
+	}
+	return Binding{Name: in.Name, Type: in.Type, Pattern: in.Pattern, Value: v}
+}
+
+// envOf reads the environment, whose values are text as it is written.
+func (p *parser) envOf(d *draft, at site) {
+	for _, e := range d.env {
+		what := fmt.Sprintf("variable %q", e.name)
+		if !isText(e.value) || !strings.Contains(e.value.Value, openMark) {
+			d.step.Env = append(d.step.Env, Binding{Name: e.name, Type: String, Value: Value{Literal: marshal(e.value.Value)}})
+			continue
+		}
+		v, _ := p.textValue(d, e.value, what, String, at)
+		d.step.Env = append(d.step.Env, Binding{Name: e.name, Type: String, Value: v})
+	}
+}
+
+// check tells whether a value fits pattern and choices of the input.
+func (in *Input) check(v any) error {
+	if err := checkPattern(in.Pattern, v); err != nil {
+		return err
+	}
+	if len(in.Choices) == 0 {
+		return nil
+	}
+	_, err := (&Param{Type: in.Type, Choices: in.Choices}).check(v)
+	return err
+}

@@ -1,0 +1,346 @@
+package flow
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	yamlparser "github.com/goccy/go-yaml/parser"
+	"go.yaml.in/yaml/v3"
+)
+
+// document is one YAML file with a place to collect its problems.
+type document struct {
+	file     string
+	src      []byte
+	problems Problems
+	seen     map[Problem]bool
+}
+
+// load reads the one document of a file. It returns nil when there is none that
+// could be looked at further; then there are problems.
+func load(file string, src []byte) (*document, *yaml.Node) {
+	d := &document{file: file, src: src, seen: map[Problem]bool{}}
+	if len(src) > MaxFileSize {
+		d.at(1, 1, fmt.Sprintf("the file has %d bytes", len(src)), fmt.Sprintf("at most %d are read", MaxFileSize))
+		return d, nil
+	}
+	if line, column, ok := invalidUTF8(src); ok {
+		d.at(line, column, "the file is not UTF-8 text", "save it as UTF-8")
+		return d, nil
+	}
+	d.src = bytes.TrimPrefix(src, []byte("\ufeff"))
+	root := d.decode()
+	if root == nil {
+		return d, nil
+	}
+	if !d.checkTree(root) {
+		return d, nil
+	}
+	return d, root
+}
+
+func (d *document) decode() *yaml.Node {
+	dec := yaml.NewDecoder(bytes.NewReader(d.src))
+	var doc yaml.Node
+	err := safely(func() error { return dec.Decode(&doc) })
+	switch {
+	case errors.Is(err, io.EOF):
+		d.at(1, 1, "the file is empty", "")
+		return nil
+	case err != nil:
+		d.syntax(err)
+		return nil
+	}
+	var second yaml.Node
+	err = safely(func() error { return dec.Decode(&second) })
+	switch {
+	case err == nil:
+		d.at(max(second.Line, 1), max(second.Column, 1), "a second YAML document starts here", "one file holds one")
+	case !errors.Is(err, io.EOF):
+		d.syntax(err)
+		return nil
+	}
+	if len(doc.Content) == 0 || isNull(doc.Content[0]) {
+		d.at(1, 1, "the file is empty", "")
+		return nil
+	}
+	return doc.Content[0]
+}
+
+// safely keeps a panic of a YAML reader from ending the process.
+func safely(f func() error) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("yaml: cannot be read: %v", r)
+		}
+	}()
+	return f()
+}
+
+var (
+	yamlLine      = regexp.MustCompile(`line (\d+): `)
+	yamlPosition  = regexp.MustCompile(`^\[(\d+):(\d+)\] ([^\n]*)`)
+	mayBeTab      = regexp.MustCompile(`cannot start any token|tab character`)
+	unknownAnchor = regexp.MustCompile(`unknown anchor '([^']*)'`)
+)
+
+// syntax reports what the YAML reader refused. Its errors know the line at best,
+// so a second reader is asked for the place.
+func (d *document) syntax(err error) {
+	message := strings.TrimPrefix(err.Error(), "yaml: ")
+	line, column := 1, 1
+	if m := yamlLine.FindStringSubmatch(message); m != nil {
+		line, _ = strconv.Atoi(m[1])
+		message = strings.Replace(message, m[0], "", 1)
+	}
+	if m := unknownAnchor.FindStringSubmatch(message); m != nil {
+		line, column = d.find("*" + m[1])
+		d.at(line, column, fmt.Sprintf("the alias *%s has no anchor &%s before it", m[1], m[1]), "")
+		return
+	}
+	if at := bytes.IndexFunc(d.src, isControl); at >= 0 {
+		line, column = position(d.src, at)
+		d.at(line, column, "a control character is not allowed here", "")
+		return
+	}
+	if tabLine, ok := d.tabIndent(); ok && mayBeTab.MatchString(message) {
+		d.at(tabLine, 1, "a tab is used for indentation", "YAML wants spaces")
+		return
+	}
+	second := safely(func() error { _, err := yamlparser.ParseBytes(d.src, 0); return err })
+	if second != nil {
+		if m := yamlPosition.FindStringSubmatch(second.Error()); m != nil {
+			line, _ = strconv.Atoi(m[1])
+			column, _ = strconv.Atoi(m[2])
+			message = m[3]
+		}
+	}
+	line = min(max(line, 1), bytes.Count(d.src, []byte("\n"))+1)
+	d.at(line, column, "YAML syntax: "+strings.TrimSuffix(message, "."), d.syntaxHint(line))
+}
+
+func (d *document) syntaxHint(line int) string {
+	text := string(d.line(line))
+	if i := strings.Index(text, "${{"); i > 0 && !strings.ContainsAny(text[i-1:i], `'"`) {
+		return `put a value with ${{ }} in quotes: '${{ … }}'`
+	}
+	return ""
+}
+
+func (d *document) line(n int) []byte {
+	lines := bytes.SplitN(d.src, []byte("\n"), n+1)
+	if n < 1 || n > len(lines) {
+		return nil
+	}
+	return lines[n-1]
+}
+
+func (d *document) tabIndent() (int, bool) {
+	for i, line := range bytes.Split(d.src, []byte("\n")) {
+		indent := line[:len(line)-len(bytes.TrimLeft(line, " \t"))]
+		if bytes.ContainsRune(indent, '\t') && len(indent) < len(bytes.TrimRight(line, "\r")) {
+			return i + 1, true
+		}
+	}
+	return 0, false
+}
+
+func (d *document) find(text string) (line, column int) {
+	if i := bytes.Index(d.src, []byte(text)); i >= 0 {
+		return position(d.src, i)
+	}
+	return 1, 1
+}
+
+func isControl(r rune) bool {
+	return r < ' ' && r != '\n' && r != '\r' && r != '\t' || r == 0x7f
+}
+
+func invalidUTF8(src []byte) (line, column int, found bool) {
+	for i := 0; i < len(src); {
+		r, n := utf8.DecodeRune(src[i:])
+		if r == utf8.RuneError && n == 1 {
+			line, column = position(src, i)
+			return line, column, true
+		}
+		i += n
+	}
+	return 0, 0, false
+}
+
+// position turns a byte offset into line and column.
+func position(src []byte, offset int) (line, column int) {
+	before := src[:offset]
+	start := bytes.LastIndexByte(before, '\n') + 1
+	return bytes.Count(before, []byte("\n")) + 1, utf8.RuneCount(before[start:]) + 1
+}
+
+// at records a problem, each only once.
+func (d *document) at(line, column int, message, hint string) {
+	p := Problem{File: d.file, Line: line, Column: column, Message: message, Hint: hint}
+	if d.seen[p] || len(d.problems) >= MaxProblems {
+		return
+	}
+	d.seen[p] = true
+	d.problems = append(d.problems, p)
+}
+
+// node records a problem at a node.
+func (d *document) node(n *yaml.Node, message, hint string) { d.at(n.Line, n.Column, message, hint) }
+
+// checkTree bounds the tree with all aliases followed, and refuses what no field
+// of a flow file can hold. False means that the tree must not be walked.
+func (d *document) checkTree(root *yaml.Node) bool {
+	w := treeWalk{d: d, sizes: map[*yaml.Node]int{}, open: map[*yaml.Node]bool{}}
+	if size := w.visit(root, 0); size > MaxNodes && !w.fatal {
+		d.node(root, "the file's aliases unfold to too many values", fmt.Sprintf("at most %d are read", int(MaxNodes)))
+		return false
+	}
+	return !w.fatal
+}
+
+type treeWalk struct {
+	d     *document
+	sizes map[*yaml.Node]int // with aliases unfolded; capped
+	open  map[*yaml.Node]bool
+	fatal bool
+}
+
+func (w *treeWalk) visit(n *yaml.Node, depth int) int {
+	if w.fatal {
+		return 0
+	}
+	if depth > MaxNesting {
+		w.stop(n, "lists and maps are nested too deeply", fmt.Sprintf("at most %d levels are read", MaxNesting))
+		return 0
+	}
+	if n.Kind == yaml.AliasNode {
+		if w.open[n.Alias] {
+			w.stop(n, fmt.Sprintf("the alias *%s stands inside its own anchor", n.Value), "")
+			return 0
+		}
+		return w.visit(n.Alias, depth)
+	}
+	if size, ok := w.sizes[n]; ok {
+		return size
+	}
+	w.open[n] = true
+	defer delete(w.open, n)
+	w.checkTag(n)
+	if n.Kind == yaml.MappingNode {
+		w.checkKeys(n)
+	}
+	size := 1
+	for _, child := range n.Content {
+		size = min(size+w.visit(child, depth+1), MaxNodes+1)
+	}
+	w.sizes[n] = size
+	return size
+}
+
+func (w *treeWalk) stop(n *yaml.Node, message, hint string) {
+	w.fatal = true
+	w.d.node(n, message, hint)
+}
+
+func (w *treeWalk) checkTag(n *yaml.Node) {
+	switch n.ShortTag() {
+	case "!!str", "!!int", "!!float", "!!bool", "!!null", "!!map", "!!seq", "!!merge", "!!timestamp":
+		return
+	}
+	w.d.node(n, fmt.Sprintf("the tag %s is not known here", clip(n.Tag)), "leave it out")
+}
+
+func (w *treeWalk) checkKeys(n *yaml.Node) {
+	first := map[string]*yaml.Node{}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		key := n.Content[i]
+		if key.Kind != yaml.ScalarNode {
+			w.d.node(key, "a name must be plain text", "")
+			continue
+		}
+		if before, ok := first[key.Value]; ok {
+			w.d.node(key, fmt.Sprintf("%q is given twice", clip(key.Value)),
+				fmt.Sprintf("it stands in line %d already", before.Line))
+			continue
+		}
+		first[key.Value] = key
+	}
+}
+
+// pair is one entry of a map.
+type pair struct {
+	key, value *yaml.Node
+}
+
+// pairs lists the entries of a map in file order, with merge keys (<<) unfolded
+// behind them; the first of two equal keys wins, as YAML's merge has it.
+func (d *document) pairs(n *yaml.Node) []pair {
+	var out []pair
+	taken := map[string]bool{}
+	d.collect(n, taken, &out, 0)
+	return out
+}
+
+func (d *document) collect(n *yaml.Node, taken map[string]bool, out *[]pair, depth int) {
+	var merges []*yaml.Node
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		key, value := n.Content[i], n.Content[i+1]
+		switch {
+		case key.ShortTag() == "!!merge":
+			merges = append(merges, value)
+		case key.Kind == yaml.ScalarNode && !taken[key.Value]:
+			taken[key.Value] = true
+			*out = append(*out, pair{key, follow(value)})
+		}
+	}
+	for _, value := range merges {
+		sources := []*yaml.Node{follow(value)}
+		if sources[0].Kind == yaml.SequenceNode {
+			sources = sources[0].Content
+		}
+		for _, source := range sources {
+			if source = follow(source); source.Kind == yaml.MappingNode && depth <= MaxNesting {
+				d.collect(source, taken, out, depth+1)
+			} else {
+				d.node(value, "<< merges maps only", "give it an alias of a map")
+			}
+		}
+	}
+}
+
+func follow(n *yaml.Node) *yaml.Node {
+	for n.Kind == yaml.AliasNode {
+		n = n.Alias
+	}
+	return n
+}
+
+func isNull(n *yaml.Node) bool {
+	return n.Kind == 0 || n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null"
+}
+
+// describe says in words what a node holds.
+func describe(n *yaml.Node) string {
+	switch n.Kind {
+	case yaml.MappingNode:
+		return "a map"
+	case yaml.SequenceNode:
+		return "a list"
+	}
+	switch n.ShortTag() {
+	case "!!null":
+		return "nothing"
+	case "!!int", "!!float":
+		return "number " + clip(n.Value)
+	case "!!bool":
+		return clip(n.Value)
+	}
+	return fmt.Sprintf("text %q", clip(n.Value))
+}

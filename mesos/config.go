@@ -1,0 +1,228 @@
+package mesos
+
+import (
+	"cmp"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os/user"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Config is what the framework is and how it behaves. Zero values of everything
+// below Masters and FrameworkID have a default.
+type Config struct {
+	// Masters are addresses of masters, http://host:port or host:port, in any
+	// order; an entry may be a list separated by commas. The leading one is found
+	// by asking.
+	Masters []string
+
+	// FrameworkID is chosen before first use and never changes: Mesos takes an ID
+	// that it has never seen.
+	FrameworkID string
+	Name        string // shown by Mesos; "baas" by default
+	User        string // runs the executors; by default the user of this process
+	WebUI       string // URL that Mesos shows for the framework
+	Hostname    string // of this scheduler, shown by Mesos
+
+	// Principal and Secret are the HTTP basic credential. FrameworkInfo carries
+	// the principal, since Mesos refuses a framework whose two principals differ.
+	Principal string
+	Secret    string
+	TLS       *tls.Config // for https:// masters
+
+	// Roles to subscribe with; one for now, "*" by default.
+	Roles []string
+	// GPUs asks for agents with GPUs (capability GPU_RESOURCES).
+	GPUs bool
+	// FailoverTimeout is how long Mesos keeps the tasks of a framework that is
+	// away; a week by default.
+	FailoverTimeout time.Duration
+
+	// ExecutorURI is where agents fetch the executor from, ExecutorSHA256 the hash
+	// of those bytes (hex): another binary is another executor.
+	ExecutorURI    string
+	ExecutorSHA256 string
+	// ExecutorCommand is the path of the fetched binary in the sandbox,
+	// "./baas-executor" by default; ExecutorArgs follow it.
+	ExecutorCommand string
+	ExecutorArgs    []string
+	ExecutorEnv     map[string]string
+	// ExecutorResources are the executor's own; 0.1 CPU and 32 MB by default.
+	ExecutorResources Resources
+	// ExecutorGrace is what Mesos gives an executor between shutdown and kill;
+	// 10 s by default.
+	ExecutorGrace time.Duration
+	// ExecutorIdle is how long an executor without tasks is kept; 5 minutes by
+	// default.
+	ExecutorIdle time.Duration
+
+	Logger  *slog.Logger
+	Timings Timings
+}
+
+// Timings are the framework's time limits and paces. Zero means the default.
+type Timings struct {
+	Dial time.Duration // to connect; 5 s
+	Call time.Duration // for any call but the event stream; 15 s
+
+	// WatchdogBeats is how many heartbeat intervals of silence end a
+	// subscription; 5.
+	WatchdogBeats int
+
+	BackoffMin time.Duration // between subscriptions; 100 ms
+	BackoffMax time.Duration // 10 s
+
+	Gather time.Duration // offers and tasks are gathered before a match; 5 ms
+	// OfferHold is how long an unused offer is kept for work to come; 2 s.
+	OfferHold time.Duration
+	// Refuse is the filter time of a declined offer; 5 s.
+	Refuse time.Duration
+	// Revive is the least time between two REVIVE calls; 1 s.
+	Revive time.Duration
+	// AvoidPatience is how long a task waits for an agent that it does not avoid; 30 s.
+	AvoidPatience time.Duration
+
+	// ReconcileMin and ReconcileMax bound the backoff between two explicit
+	// reconciliations of one task; 2 s and 1 min.
+	ReconcileMin, ReconcileMax time.Duration
+	ReconcileBatch             int           // tasks in one call; 200
+	Implicit                   time.Duration // between implicit reconciliations; 15 min, with jitter
+	Staging                    time.Duration // a launch without news is reconciled; 30 s
+
+	// KillMin and KillMax bound the backoff between two KILL calls for one task;
+	// 5 s and 1 min.
+	KillMin, KillMax time.Duration
+
+	Tick time.Duration // of housekeeping; 100 ms
+}
+
+const (
+	day = 24 * time.Hour
+	mb  = 1 << 20
+)
+
+func (t Timings) withDefaults() Timings {
+	for _, d := range []struct {
+		value *time.Duration
+		def   time.Duration
+	}{
+		{&t.Dial, 5 * time.Second},
+		{&t.Call, 15 * time.Second},
+		{&t.BackoffMin, 100 * time.Millisecond},
+		{&t.BackoffMax, 10 * time.Second},
+		{&t.Gather, 5 * time.Millisecond},
+		{&t.OfferHold, 2 * time.Second},
+		{&t.Refuse, 5 * time.Second},
+		{&t.Revive, time.Second},
+		{&t.AvoidPatience, 30 * time.Second},
+		{&t.ReconcileMin, 2 * time.Second},
+		{&t.ReconcileMax, time.Minute},
+		{&t.Implicit, 15 * time.Minute},
+		{&t.Staging, 30 * time.Second},
+		{&t.KillMin, 5 * time.Second},
+		{&t.KillMax, time.Minute},
+		{&t.Tick, 100 * time.Millisecond},
+	} {
+		if *d.value <= 0 {
+			*d.value = d.def
+		}
+	}
+	if t.WatchdogBeats <= 0 {
+		t.WatchdogBeats = 5
+	}
+	if t.ReconcileBatch <= 0 {
+		t.ReconcileBatch = 200
+	}
+	return t
+}
+
+// prepare checks the configuration and fills in the defaults.
+func (c Config) prepare() (Config, error) {
+	var errs []error
+	masters, err := masterURLs(c.Masters)
+	errs = append(errs, err)
+	c.Masters = masters
+	if c.FrameworkID == "" {
+		errs = append(errs, errors.New("no framework ID"))
+	}
+	if len(c.Roles) > 1 {
+		errs = append(errs, fmt.Errorf("%d roles: one is supported", len(c.Roles)))
+	}
+	if c.Secret != "" && c.Principal == "" {
+		errs = append(errs, errors.New("a secret without a principal"))
+	}
+	if c.User == "" {
+		u, err := user.Current()
+		if err != nil {
+			errs = append(errs, fmt.Errorf("user to run executors as: %w", err))
+		} else {
+			c.User = u.Username
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return c, fmt.Errorf("mesos configuration: %w", err)
+	}
+
+	c.Name = cmp.Or(c.Name, "baas")
+	c.ExecutorCommand = cmp.Or(c.ExecutorCommand, "./baas-executor")
+	c.FailoverTimeout = cmp.Or(c.FailoverTimeout, 7*day)
+	c.ExecutorGrace = cmp.Or(c.ExecutorGrace, 10*time.Second)
+	c.ExecutorIdle = cmp.Or(c.ExecutorIdle, 5*time.Minute)
+	c.ExecutorResources = cmp.Or(c.ExecutorResources, Resources{CPUs: 0.1, Mem: 32 * mb})
+	if len(c.Roles) == 0 {
+		c.Roles = []string{"*"}
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	c.Timings = c.Timings.withDefaults()
+	return c, nil
+}
+
+// masterURLs splits lists and brings every entry into the form scheme://host:port.
+func masterURLs(entries []string) ([]string, error) {
+	var out []string
+	for _, entry := range entries {
+		for s := range strings.SplitSeq(entry, ",") {
+			if s = strings.TrimSpace(s); s == "" {
+				continue
+			}
+			base, err := masterURL(s)
+			if err != nil {
+				return nil, err
+			}
+			if !slices.Contains(out, base) {
+				out = append(out, base)
+			}
+		}
+	}
+	if len(out) == 0 {
+		return nil, errors.New("no address of a Mesos master")
+	}
+	return out, nil
+}
+
+func masterURL(s string) (string, error) {
+	if !strings.Contains(s, "://") {
+		s = "http://" + s
+	}
+	u, err := url.Parse(s)
+	if err != nil {
+		return "", fmt.Errorf("address of a Mesos master: %w", err)
+	}
+	if u.Scheme != "http" && u.Scheme != "https" {
+		return "", fmt.Errorf("address of a Mesos master %q: want http://host:port or https://host:port", s)
+	}
+	if u.Hostname() == "" || u.User != nil {
+		return "", fmt.Errorf("address of a Mesos master %q: want a host and no credentials in it", u.Redacted())
+	}
+	if u.Port() == "" {
+		u.Host += ":5050"
+	}
+	return u.Scheme + "://" + u.Host, nil
+}

@@ -1,0 +1,291 @@
+package mesos
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	mesos "github.com/mesos/mesos-go/api/v1/lib"
+	"github.com/mesos/mesos-go/api/v1/lib/scheduler/calls"
+
+	"github.com/baas-batch/baas/mesos/placement"
+)
+
+// flight is what one match has put on one agent, on its way from the queue to the
+// ACCEPT.
+type flight struct {
+	session *session
+	agent   Agent
+	offers  []*offer
+	groups  []*group
+	// void: an offer was rescinded or the subscription has ended. Guarded by mu.
+	void      bool
+	rescinded []mesos.OfferID
+}
+
+// group is the part of a flight that one executor serves.
+type group struct {
+	executor *executor
+	starts   bool
+	tasks    []*waiting
+	answers  []Launch // nil if the handler was not asked
+}
+
+// matchLoop matches when there is something to match, a moment later, so that what
+// comes together is matched together.
+func (f *Framework) matchLoop(ctx context.Context) {
+	var p placement.Placer
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-f.match:
+		}
+		if !sleep(ctx, f.cfg.Timings.Gather) {
+			return
+		}
+		f.matchOnce(&p, time.Now())
+	}
+}
+
+func (f *Framework) matchOnce(p *placement.Placer, now time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.session == nil || len(f.queue.tasks) == 0 {
+		return
+	}
+	tasks := f.queue.list()
+	round := f.round(tasks, now)
+	for _, fl := range f.takeOff(p.Place(round), tasks, round.Agents, now) {
+		f.placements.Go(func() { f.fly(fl) })
+	}
+	f.revive(now)
+}
+
+// round describes the queue and the offers to placement. f.mu is held.
+func (f *Framework) round(tasks []*waiting, now time.Time) *placement.Round {
+	r := &placement.Round{Held: f.table.held, Total: f.table.total()}
+	for id, offers := range f.offers.byAgent {
+		if slices.ContainsFunc(offers, func(o *offer) bool { return o.down }) {
+			continue
+		}
+		a := placement.Agent{ID: id, Free: f.offers.free(id), Executors: make(map[string]placement.Executor)}
+		for xid, x := range f.table.agent(id).executors {
+			a.Executors[xid] = x.state()
+		}
+		r.Agents = append(r.Agents, a)
+	}
+	if len(r.Agents) == 0 {
+		return r
+	}
+	r.Tasks = make([]placement.Task, len(tasks))
+	for i, w := range tasks {
+		r.Tasks[i] = placement.Task{
+			Owner: w.Owner, Priority: w.Priority, Age: w.Submitted.UnixNano(), Need: w.need,
+			Executor: w.executor.id, Overhead: w.executor.overhead,
+			Avoid: w.AvoidAgents, Strict: f.strict(w, now),
+		}
+	}
+	return r
+}
+
+// strict tells whether a task is to wait for an agent that it does not avoid: for
+// a while, if there is one that is large enough.
+func (f *Framework) strict(w *waiting, now time.Time) bool {
+	if len(w.AvoidAgents) == 0 || now.Sub(w.Submitted) > f.cfg.Timings.AvoidPatience {
+		return false
+	}
+	for id, a := range f.table.agents {
+		if w.need.Add(w.executor.overhead).Fits(a.largest) && !slices.Contains(w.AvoidAgents, id) {
+			return true
+		}
+	}
+	return false
+}
+
+// takeOff moves what was placed from the queue to the table, with all offers of
+// the agents. f.mu is held.
+func (f *Framework) takeOff(placed []placement.Assignment, tasks []*waiting, agents []placement.Agent, now time.Time) []*flight {
+	byAgent := make(map[int]*flight)
+	var out []*flight
+	for _, p := range placed {
+		w, agentID := tasks[p.Task], agents[p.Agent].ID
+		fl := byAgent[p.Agent]
+		if fl == nil {
+			fl = &flight{session: f.session, offers: f.offers.take(agentID)}
+			fl.agent = fl.offers[0].agent
+			for _, o := range fl.offers {
+				f.flights[o.id.Value] = fl
+			}
+			byAgent[p.Agent] = fl
+			out = append(out, fl)
+		}
+		fl.add(w, p.Starts)
+		delete(f.queue.tasks, w.ID)
+		f.table.place(w, agentID, now)
+	}
+	return out
+}
+
+func (fl *flight) add(w *waiting, starts bool) {
+	for _, g := range fl.groups {
+		if g.executor.id == w.executor.id {
+			g.tasks = append(g.tasks, w)
+			return
+		}
+	}
+	fl.groups = append(fl.groups, &group{executor: w.executor, starts: starts, tasks: []*waiting{w}})
+}
+
+// fly has the flight written ahead, then accepts its offers.
+func (f *Framework) fly(fl *flight) {
+	select {
+	case f.writers <- struct{}{}:
+		defer func() { <-f.writers }()
+		for _, g := range fl.groups {
+			if f.stillGood(fl) {
+				g.answers = f.writeAhead(fl, g)
+			}
+		}
+	case <-fl.session.ctx.Done():
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.land(fl, time.Now())
+}
+
+func (f *Framework) stillGood(fl *flight) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return !fl.void
+}
+
+var errNoAnswer = errors.New("no launch data")
+
+func (f *Framework) writeAhead(fl *flight, g *group) []Launch {
+	p := Placement{Agent: fl.agent, Executor: g.executor.id, NewExecutor: g.starts}
+	for _, w := range g.tasks {
+		p.Tasks = append(p.Tasks, w.Task)
+	}
+	answers := f.handler.Placed(fl.session.ctx, p)
+	for len(answers) < len(g.tasks) {
+		answers = append(answers, Launch{Err: errNoAnswer})
+	}
+	return answers
+}
+
+// land sends the ACCEPT. f.mu is held.
+func (f *Framework) land(fl *flight, now time.Time) {
+	for _, o := range fl.offers {
+		delete(f.flights, o.id.Value)
+	}
+	var infos []mesos.TaskInfo
+	var launched []*waiting
+	for _, g := range fl.groups {
+		for i, w := range g.tasks {
+			if f.grounded(fl, g, i, now) {
+				continue
+			}
+			infos = append(infos, taskInfo(w, fl.offers[0], g.answers[i].Data))
+			launched = append(launched, w)
+		}
+	}
+	if len(infos) == 0 {
+		f.decline(fl.session, fl.good(), 0)
+		return
+	}
+	for _, w := range launched {
+		f.table.launched(w.ID, now)
+		f.metrics.TimeToPlace.observe(now.Sub(w.Submitted))
+	}
+	f.metrics.Accepts.Add(1)
+	f.metrics.Launches.Add(int64(len(infos)))
+	f.supply.busy = now
+	accept := calls.Accept(calls.OfferOperations{calls.OpLaunch(infos...)}.WithOffers(offerIDs(fl.offers)...))
+	// The unused rest comes back in the next allocation cycle.
+	fl.session.call(accept.With(calls.RefuseSeconds(0)), func(err error) {
+		if err != nil {
+			f.notAccepted(fl, launched, err)
+		}
+	})
+}
+
+// grounded deals with a task that is not launched after all, and tells so.
+func (f *Framework) grounded(fl *flight, g *group, i int, now time.Time) bool {
+	w := g.tasks[i]
+	asked := g.answers != nil
+	cancel := notCancelled
+	if r := f.table.tasks[w.ID]; r != nil {
+		cancel = r.cancel
+	}
+	switch {
+	case cancel == withdrawn:
+	case cancel == killed:
+		f.report(w.ID, KilledState, fl.agent.ID, g.executor.id, "killed before it was launched")
+	case !asked:
+		// Nobody has heard of this placement: the task keeps its ID.
+		f.queue.tasks[w.ID] = w
+		notify(f.match)
+	case g.answers[i].Err != nil:
+		f.log.Info("task not launched", "task", w.ID, "error", g.answers[i].Err)
+	case fl.void:
+		f.drop(w, fl.agent.ID, "the offer was withdrawn before the launch", now)
+		return true
+	default:
+		return false
+	}
+	f.table.remove(w.ID, now)
+	return true
+}
+
+// drop reports a task that was written ahead and will not be launched, so that it
+// is placed again under a new generation. f.mu is held.
+func (f *Framework) drop(w *waiting, agentID, why string, now time.Time) {
+	f.table.remove(w.ID, now)
+	f.asks.answered(w.ID)
+	f.kills.settled(w.ID)
+	f.metrics.Dropped.Add(1)
+	f.report(w.ID, Dropped, agentID, w.executor.id, why)
+}
+
+// notAccepted deals with an ACCEPT that failed. If it may have reached the master
+// all the same, its offers are declined: whichever of the two calls comes second
+// finds the offers used. Then the master is asked what became of the tasks. If the
+// subscription has ended, its offers are void and the next one asks.
+func (f *Framework) notAccepted(fl *flight, tasks []*waiting, err error) {
+	now := time.Now()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if notSent(err) {
+		for _, w := range tasks {
+			f.drop(w, fl.agent.ID, "the master did not take the launch: "+err.Error(), now)
+		}
+		return
+	}
+	if f.session != fl.session {
+		return
+	}
+	f.decline(fl.session, offerIDs(fl.offers), 0)
+	for _, w := range tasks {
+		f.asks.add(TaskRef{w.ID, fl.agent.ID}, now)
+	}
+	notify(f.house)
+}
+
+// good gives the offers that are still valid.
+func (fl *flight) good() []mesos.OfferID {
+	return slices.DeleteFunc(offerIDs(fl.offers), func(id mesos.OfferID) bool {
+		return slices.Contains(fl.rescinded, id)
+	})
+}
+
+// decline gives offers back. f.mu is held.
+func (f *Framework) decline(s *session, ids []mesos.OfferID, refuse time.Duration) {
+	if s == nil || s != f.session || len(ids) == 0 {
+		return
+	}
+	f.metrics.Declines.Add(int64(len(ids)))
+	f.supply.filtered = f.supply.filtered || refuse > 0
+	s.call(calls.Decline(ids...).With(calls.RefuseSeconds(refuse)), nil)
+}

@@ -1,0 +1,280 @@
+// Package placement decides which waiting tasks go to which agents: by priority,
+// then fairly between owners, then by age, each on the agent that it fills best.
+// It is pure: no Mesos, no clock, no I/O.
+package placement
+
+import (
+	"cmp"
+	"container/heap"
+	"slices"
+)
+
+// Task is one task that waits for a place.
+type Task struct {
+	Owner    string
+	Priority int   // higher first
+	Age      int64 // lower is older
+	Need     Vector
+	// Executor serves the task; Overhead is what it needs itself, counted once per
+	// agent and only where it does not live yet.
+	Executor string
+	Overhead Vector
+	// Avoid are agent IDs that are taken only when no other agent of the batch
+	// fits, and not even then if Strict is set.
+	Avoid  []string
+	Strict bool
+}
+
+// Agent is what one agent has to give in this batch.
+type Agent struct {
+	ID   string
+	Free Vector
+	// Executors that live there, and whether they take tasks.
+	Executors map[string]Executor
+}
+
+// Executor is the state of an executor on an agent.
+type Executor int
+
+const (
+	// Absent executors have to be started.
+	Absent Executor = iota
+	// Alive executors take tasks without overhead.
+	Alive
+	// Leaving executors are being shut down: no task may go to them, and no new
+	// one of the same ID can start beside them.
+	Leaving
+)
+
+// Round is the input of one match. Place changes neither Tasks nor Agents.
+type Round struct {
+	Tasks  []Task
+	Agents []Agent
+	// Held is what each owner holds already; Total is what the cluster has, as far
+	// as known. Both only weigh owners against each other.
+	Held  map[string]Vector
+	Total Vector
+}
+
+// Assignment puts one task on one agent; both are indices into the Round.
+type Assignment struct {
+	Task, Agent int
+	// Starts tells that this task's executor has to be started there: set on the
+	// first task of each new executor.
+	Starts bool
+}
+
+// Placer matches rounds. It keeps its scratch memory between them, so one Placer
+// serves one goroutine.
+type Placer struct {
+	round  *Round
+	order  []int // tasks by priority, then age
+	owners ownerHeap
+	byName map[string]*owner
+	agents []agent
+	scale  Vector // most that any agent has to give, to compare dimensions
+	failed map[class]struct{}
+}
+
+// class is what two tasks have in common that fit or do not fit together.
+type class struct {
+	need, overhead Vector
+	executor       string
+}
+
+type agent struct {
+	free    Vector
+	started map[string]bool // executors of this round
+}
+
+// owner is one owner's tasks of the priority that is being served.
+type owner struct {
+	tasks []Task
+	queue []int // indices of tasks, oldest first
+	held  Vector
+	share float64
+}
+
+func (o *owner) oldest() int64 { return o.tasks[o.queue[0]].Age }
+
+// Place matches. The assignments come in the order in which they were decided.
+func (p *Placer) Place(r *Round) []Assignment {
+	p.start(r)
+	var out []Assignment
+	for first := 0; first < len(p.order); {
+		last := first + 1
+		for last < len(p.order) && r.Tasks[p.order[last]].Priority == r.Tasks[p.order[first]].Priority {
+			last++
+		}
+		out = p.level(p.order[first:last], out)
+		first = last
+	}
+	p.round = nil
+	return out
+}
+
+func (p *Placer) start(r *Round) {
+	p.round = r
+	p.order = slices.Grow(p.order[:0], len(r.Tasks))[:len(r.Tasks)]
+	for i := range p.order {
+		p.order[i] = i
+	}
+	slices.SortFunc(p.order, func(a, b int) int {
+		s, t := &r.Tasks[a], &r.Tasks[b]
+		return cmp.Or(cmp.Compare(t.Priority, s.Priority), cmp.Compare(s.Age, t.Age), cmp.Compare(a, b))
+	})
+	p.agents = slices.Grow(p.agents[:0], len(r.Agents))[:len(r.Agents)]
+	p.scale = Vector{}
+	for i := range r.Agents {
+		clear(p.agents[i].started)
+		p.agents[i].free = r.Agents[i].Free
+		p.scale = p.scale.Max(r.Agents[i].Free)
+	}
+	if p.byName == nil {
+		p.byName = make(map[string]*owner)
+		p.failed = make(map[class]struct{})
+	}
+	clear(p.byName)
+	clear(p.failed)
+}
+
+// level serves the tasks of one priority: again and again the oldest task of the
+// owner with the smallest dominant share.
+func (p *Placer) level(tasks []int, out []Assignment) []Assignment {
+	p.fill(tasks)
+	for len(p.owners) > 0 {
+		o := p.owners[0]
+		i := o.queue[0]
+		o.queue = o.queue[1:]
+		if a, ok := p.place(i); ok {
+			out = append(out, a)
+			o.held = o.held.Add(p.round.Tasks[i].Need)
+			o.share = o.held.Share(p.round.Total)
+		}
+		if len(o.queue) == 0 {
+			heap.Pop(&p.owners)
+		} else {
+			heap.Fix(&p.owners, 0)
+		}
+	}
+	return out
+}
+
+func (p *Placer) fill(tasks []int) {
+	p.owners = p.owners[:0]
+	for _, i := range tasks {
+		name := p.round.Tasks[i].Owner
+		o := p.byName[name]
+		if o == nil {
+			o = &owner{tasks: p.round.Tasks, held: p.round.Held[name]}
+			o.share = o.held.Share(p.round.Total)
+			p.byName[name] = o
+		}
+		if len(o.queue) == 0 {
+			o.queue = o.queue[:0]
+			p.owners = append(p.owners, o)
+		}
+		o.queue = append(o.queue, i)
+	}
+	heap.Init(&p.owners)
+}
+
+// place puts one task on the agent that it fills best.
+func (p *Placer) place(i int) (Assignment, bool) {
+	t := &p.round.Tasks[i]
+	// What is free only shrinks within a round, and a started executor costs at
+	// least what it saves later, so a class that did not fit will not fit again.
+	c := class{t.Need, t.Overhead, t.Executor}
+	if len(t.Avoid) == 0 {
+		if _, failed := p.failed[c]; failed {
+			return Assignment{}, false
+		}
+	}
+	best := p.best(t, true)
+	if best < 0 && len(t.Avoid) > 0 && !t.Strict {
+		best = p.best(t, false)
+	}
+	if best < 0 {
+		if len(t.Avoid) == 0 {
+			p.failed[c] = struct{}{}
+		}
+		return Assignment{}, false
+	}
+	cost, state := p.cost(t, best)
+	a := &p.agents[best]
+	a.free = a.free.Sub(cost)
+	if state == Absent {
+		if a.started == nil {
+			a.started = make(map[string]bool)
+		}
+		a.started[t.Executor] = true
+	}
+	return Assignment{Task: i, Agent: best, Starts: state == Absent}, true
+}
+
+// best gives the agent with a living executor, if there is one with room, and
+// among equals the one that has least left afterwards; -1 if none fits.
+func (p *Placer) best(t *Task, avoid bool) int {
+	best, bestWarm, bestLeft := -1, false, 0.0
+	for i := range p.agents {
+		cost, state := p.cost(t, i)
+		if state == Leaving || !cost.Fits(p.agents[i].free) {
+			continue
+		}
+		if avoid && slices.Contains(t.Avoid, p.round.Agents[i].ID) {
+			continue
+		}
+		warm := state == Alive
+		if bestWarm && !warm {
+			continue
+		}
+		left := p.left(p.agents[i].free.Sub(cost))
+		if best < 0 || warm && !bestWarm || left < bestLeft {
+			best, bestWarm, bestLeft = i, warm, left
+		}
+	}
+	return best
+}
+
+// left measures what remains, each dimension against the largest agent of the
+// batch. Unused GPUs weigh as much as all CPUs, which keeps tasks without GPUs
+// away from the agents that have them.
+func (p *Placer) left(v Vector) float64 {
+	sum := 0.0
+	for i := range v {
+		if p.scale[i] > 0 {
+			sum += float64(v[i]) / float64(p.scale[i])
+		}
+	}
+	return sum
+}
+
+func (p *Placer) cost(t *Task, i int) (Vector, Executor) {
+	state := p.round.Agents[i].Executors[t.Executor]
+	if state == Absent && p.agents[i].started[t.Executor] {
+		state = Alive
+	}
+	if state == Absent {
+		return t.Need.Add(t.Overhead), state
+	}
+	return t.Need, state
+}
+
+// ownerHeap has the owner to be served next on top.
+type ownerHeap []*owner
+
+func (h ownerHeap) Len() int { return len(h) }
+func (h ownerHeap) Less(i, j int) bool {
+	if h[i].share != h[j].share {
+		return h[i].share < h[j].share
+	}
+	return h[i].oldest() < h[j].oldest()
+}
+func (h ownerHeap) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
+func (h *ownerHeap) Push(x any)   { *h = append(*h, x.(*owner)) }
+func (h *ownerHeap) Pop() any {
+	old := *h
+	x := old[len(old)-1]
+	*h = old[:len(old)-1]
+	return x
+}

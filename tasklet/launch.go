@@ -1,0 +1,144 @@
+package tasklet
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// WireVersion is raised when launch data changes in a way that an older
+// executor would misread. The executor's binary is part of its ExecutorID, so
+// the two sides always match; the number is a guard against a wrong deployment.
+const WireVersion = 1
+
+// Launch is the launch data of one Mesos task (TaskInfo.data, as JSON): one or
+// many partitions of one step, run one after the other in list order.
+type Launch struct {
+	Version int    `json:"v"`
+	TaskID  string `json:"task"`
+	Owner   string `json:"owner"`
+	App     string `json:"app"`
+	Run     string `json:"run"`
+	Step    string `json:"step"`
+	Attempt int    `json:"attempt"` // counts the user's failures, from 1
+
+	// User to run as where the agent runs as root: a name of the agent's user
+	// database or "uid[:gid]", never root. Empty: a throw-away user per partition.
+	User string `json:"user,omitempty"`
+
+	// Command is run by /bin/sh -c when Shell is set, else Args is executed as
+	// it stands. Exactly one of the two is set. A relative Args[0] is looked up
+	// in the bundle, then in PATH.
+	Shell string   `json:"shell,omitempty"`
+	Args  []string `json:"args,omitempty"`
+
+	Env     map[string]string `json:"env,omitempty"`
+	Outputs []Output          `json:"outputs,omitempty"`
+	Limits  Limits            `json:"limits"`
+
+	// Bundle holds the app's files (tar, zstd or gzip by its magic number),
+	// unpacked once per executor; nil when the step needs none.
+	Bundle *Source `json:"bundle,omitempty"`
+
+	Partitions []Partition `json:"partitions"`
+
+	// Result is where the result object goes. It is the last upload, before the
+	// terminal status is sent.
+	Result Target `json:"result"`
+}
+
+// Partition is one process to run.
+type Partition struct {
+	Index  int              `json:"i"`
+	Inputs map[string]Input `json:"in,omitempty"`
+
+	// Log takes stdout and stderr together.
+	Log Target `json:"log"`
+	// Restore is the last saved checkpoint, if there is one.
+	Restore *Source `json:"restore,omitempty"`
+	// Checkpoint is where a checkpoint is saved; each save overwrites the last.
+	Checkpoint Target `json:"ckpt"`
+	// Outputs has a target for each declared output that is made of files.
+	Outputs map[string]Target `json:"out,omitempty"`
+}
+
+// Input is one input: a value, a file, or a list of files.
+type Input struct {
+	// Value is any JSON value; unset when Files are given.
+	Value json.RawMessage `json:"value,omitempty"`
+	// Files to fetch. With List false there is exactly one, staged as
+	// BAAS_INPUTS/<name>; with List true they are staged in the directory
+	// BAAS_INPUTS/<name>/, in order, under names of their own.
+	Files []Source `json:"files,omitempty"`
+	List  bool     `json:"list,omitempty"`
+}
+
+// Source is something in storage that the executor may read.
+type Source struct {
+	FileRef
+	URL string `json:"url"` // signed GET; take FileRef's range of it
+}
+
+// Target is a place in storage that the executor may write, whole, by one PUT.
+// Beyond MaxSinglePut, the executor asks for a multipart upload instead.
+type Target struct {
+	Key string `json:"key"`
+	URL string `json:"url"` // signed PUT
+}
+
+// MaxSinglePut is the size in bytes up to which an object goes up in one PUT.
+const MaxSinglePut = 64 << 20
+
+// Limits of one partition. Zero means unlimited, but for Grace.
+type Limits struct {
+	Memory  int64         `json:"mem,omitempty"`     // bytes, over the process tree
+	Disk    int64         `json:"disk,omitempty"`    // bytes, of work directory and outputs
+	Timeout time.Duration `json:"timeout,omitempty"` // wall time of the command
+	Grace   time.Duration `json:"grace"`             // from SIGTERM to SIGKILL
+	Log     int64         `json:"log,omitempty"`     // bytes kept of the log: head and tail
+}
+
+// OutputType is the type of a declared output.
+type OutputType string
+
+// The output types. Values come from outputs.json or from a file of the output's
+// name; File is that file itself; Files is a directory of that name, taken as a
+// list of its regular files in name order.
+const (
+	TypeString   OutputType = "string"
+	TypeInt      OutputType = "int"
+	TypeFloat    OutputType = "float"
+	TypeBool     OutputType = "bool"
+	TypeDuration OutputType = "duration"
+	TypeList     OutputType = "list"
+	TypeMap      OutputType = "map"
+	TypeFile     OutputType = "file"
+	TypeFiles    OutputType = "files"
+)
+
+// IsFile tells whether the output goes to storage rather than inline.
+func (t OutputType) IsFile() bool { return t == TypeFile || t == TypeFiles }
+
+// Output declares one output of a step.
+type Output struct {
+	Name     string     `json:"name"`
+	Type     OutputType `json:"type"`
+	Optional bool       `json:"optional,omitempty"`
+}
+
+// FileRefTag marks a FileRef inside JSON values, where it stands beside plain maps.
+const FileRefTag = "file"
+
+// FileRef refers to bytes in storage. Several refs may share one object.
+type FileRef struct {
+	Tag    string `json:"$type"` // FileRefTag
+	Key    string `json:"key"`
+	Offset int64  `json:"offset,omitempty"`
+	Size   int64  `json:"size"`
+	SHA256 string `json:"sha256"` // of exactly these bytes, hex
+	Name   string `json:"name"`   // base name for staging and download
+}
+
+// NewFileRef sets the tag.
+func NewFileRef(key string, size int64, sha256, name string) FileRef {
+	return FileRef{Tag: FileRefTag, Key: key, Size: size, SHA256: sha256, Name: name}
+}

@@ -1,0 +1,126 @@
+package main
+
+import (
+	"github.com/baas-batch/baas/api"
+	"github.com/baas-batch/baas/flow"
+	"github.com/baas-batch/baas/tasklet"
+)
+
+const (
+	launchQueue   = "baas-launch-replay"
+	controlQueue  = "baas-control-replay"
+	frameworkName = "replay"
+	identity      = "k7q2m4xw5tza"
+)
+
+// scene is one history: a flow, and how its partitions end.
+type scene struct {
+	name      string
+	source    string // of the flow
+	invalid   string // Prepare's answer, when the flow is wrong
+	relayed   bool   // started under another ID
+	framework bool   // MesosFramework instead of a flow
+	killAfter int    // cancel when that many tasks run
+	outcome   func(in api.LaunchInput, p api.LaunchPartition) tasklet.Result
+}
+
+func (s scene) workflowIDs() []string {
+	switch {
+	case s.framework:
+		return []string{api.FrameworkWorkflowID(frameworkName)}
+	case s.relayed:
+		return []string{"somebody-" + s.name, api.InstanceID(s.name, identity)}
+	}
+	return []string{api.InstanceID(s.name, identity)}
+}
+
+// plan is what Prepare answers with.
+func (s scene) plan() (api.PrepareResult, error) {
+	if s.framework || s.invalid != "" {
+		return api.PrepareResult{}, nil
+	}
+	f, err := flow.Parse(s.name+".yaml", []byte("name: "+s.name+"\n"+s.source), flow.Options{})
+	if err != nil {
+		return api.PrepareResult{}, err
+	}
+	params, err := f.Bind(nil)
+	if err != nil {
+		return api.PrepareResult{}, err
+	}
+	return api.PrepareResult{
+		Flow:     *f,
+		Owner:    api.AdhocOwner,
+		Params:   params,
+		Identity: identity,
+		Settings: api.Settings{LaunchQueue: launchQueue, ControlQueue: controlQueue, MaxPending: 100},
+	}, nil
+}
+
+func succeeds(outputs map[string]string) func(api.LaunchInput, api.LaunchPartition) tasklet.Result {
+	return func(api.LaunchInput, api.LaunchPartition) tasklet.Result { return success(outputs) }
+}
+
+// failsUntil lets a step fail with exit code 3 before the given attempt.
+func failsUntil(step string, attempt int) func(api.LaunchInput, api.LaunchPartition) tasklet.Result {
+	return func(in api.LaunchInput, p api.LaunchPartition) tasklet.Result {
+		if in.Step == step && in.Attempt < attempt && p.Index%2 == 0 {
+			return tasklet.Result{Outcome: tasklet.Failed, ExitCode: 3}
+		}
+		return success(nil)
+	}
+}
+
+var scenes = []scene{
+	{name: "diamond", outcome: succeeds(map[string]string{"x": "7"}), source: `
+steps:
+  a: {run: ./x, outputs: {x: int}}
+  b: {run: ./x, with: {x: '${{ steps.a.outputs.x }}'}, outputs: {x: int}}
+  c: {run: ./x, with: {x: '${{ steps.a.outputs.x }}'}, outputs: {x: int}}
+  d: {run: ./x, with: {b: '${{ steps.b.outputs.x }}', c: '${{ steps.c.outputs.x }}'}}
+`},
+	{name: "failure", outcome: failsUntil("bad", 99), source: `
+steps:
+  bad: {run: ./x}
+  blocked: {run: ./x, needs: [bad]}
+  good: {run: ./x}
+on_exit: {report: {run: ./x, with: {status: '${{ run.status }}', reason: '${{ run.reason }}'}}}
+`},
+	{name: "skipped", outcome: succeeds(nil), source: `
+steps:
+  extra: {run: ./x, when: '${{ 1 > 2 }}'}
+  next: {run: ./x, needs: [extra], with: {how: '${{ steps.extra.status }}'}}
+`},
+	{name: "retries", outcome: failsUntil("many", 3), source: `
+steps:
+  many: {run: ./x, for_each: {from: 1, to: 6}, retry: {attempts: 3, backoff: 100ms}}
+  next: {run: ./x, needs: [many]}
+`},
+	{name: "bounded", outcome: succeeds(map[string]string{"n": "1"}), source: `
+steps:
+  many: {run: ./x, for_each: {from: 1, to: 12}, parallel: 2, outputs: {n: int}}
+  sum: {run: ./x, with: {all: '${{ steps.many.outputs.n }}'}}
+`},
+	{name: "partitions", outcome: succeeds(nil), source: `
+steps:
+  many: {run: ./x, for_each: {from: 1, to: 2000}}
+`},
+	{name: "killed", killAfter: 3, source: `
+steps:
+  long: {run: ./x}
+  many: {run: ./x, for_each: {from: 1, to: 5}, parallel: 2}
+  next: {run: ./x, needs: [long]}
+on_exit: {clean: {run: ./x, with: {status: '${{ run.status }}'}}}
+`},
+	{name: "relay", relayed: true, outcome: succeeds(map[string]string{"x": "7"}), source: `
+steps: {a: {run: ./x, outputs: {x: int}}}
+`},
+	{name: "relay-kill", relayed: true, killAfter: 1, source: `
+steps: {long: {run: ./x}}
+`},
+	{name: "invalid", invalid: "flow.yaml:3:1: two problems\nflow.yaml:4:1: at once"},
+	{name: "framework", framework: true, killAfter: 1},
+	// Only counted: too large to be kept.
+	{name: "count-10000", outcome: succeeds(nil), source: `
+steps: {many: {run: ./x, for_each: {from: 1, to: 10000}, with: {n: '${{ item }}'}}}
+`},
+}

@@ -1,0 +1,100 @@
+// Package worker wires one BAAS worker from one configuration: the Temporal
+// workers for workflows and activities, and the leadership of a Mesos framework
+// when Temporal gives it to this worker.
+package worker
+
+import (
+	"errors"
+	"log/slog"
+	"os"
+	"strconv"
+	"time"
+
+	"go.temporal.io/sdk/client"
+
+	"github.com/baas-batch/baas/api"
+	"github.com/baas-batch/baas/flow"
+	"github.com/baas-batch/baas/mesos"
+	"github.com/baas-batch/baas/storage"
+)
+
+// Config of a worker. Client, Store, Mesos.Masters and Mesos.ExecutorURI must be
+// given.
+type Config struct {
+	Client    client.Client
+	Namespace string // of Client; "default" if empty
+	Store     storage.Store
+	Catalog   flow.Catalog
+
+	// Framework is the name under which workers share one Mesos framework;
+	// api.DefaultFramework if empty.
+	Framework string
+	// Mesos is the framework's configuration but for its ID, which Temporal keeps.
+	Mesos mesos.Config
+
+	// Identity names this worker to people; host and process ID if empty.
+	Identity string
+	Logger   *slog.Logger
+
+	// LeaseTimeout is how long a leader may be silent before another worker leads;
+	// api.DefaultLeaseTimeout if 0. The first worker of a framework decides it.
+	LeaseTimeout time.Duration
+	// HeartbeatTimeout is how long a step's activity may be without heartbeat
+	// before Temporal hands it to the leader again; 1 minute if 0.
+	HeartbeatTimeout time.Duration
+	// MaxBacklog bounds the activities that the leader takes over; 2,000 if 0.
+	MaxBacklog int
+	// MaxPending bounds the activities that one run has pending; 500 if 0.
+	MaxPending int
+	// StopTimeout is how long Stop waits for activities under way; 10 s if 0.
+	StopTimeout time.Duration
+}
+
+func (c *Config) check() error {
+	switch {
+	case c.Client == nil:
+		return errors.New("worker: no Temporal client")
+	case c.Store == nil:
+		return errors.New("worker: no storage")
+	case len(c.Mesos.Masters) == 0:
+		return errors.New("worker: no Mesos master")
+	case c.Mesos.ExecutorURI == "":
+		return errors.New("worker: no URI of the executor's binary")
+	}
+	if c.Namespace == "" {
+		c.Namespace = client.DefaultNamespace
+	}
+	if c.Framework == "" {
+		c.Framework = api.DefaultFramework
+	}
+	if c.Identity == "" {
+		host, _ := os.Hostname()
+		c.Identity = host + "/" + strconv.Itoa(os.Getpid())
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.LeaseTimeout == 0 {
+		c.LeaseTimeout = api.DefaultLeaseTimeout
+	}
+	if c.HeartbeatTimeout == 0 {
+		c.HeartbeatTimeout = time.Minute
+	}
+	if c.MaxPending == 0 {
+		c.MaxPending = 500
+	}
+	if c.StopTimeout == 0 {
+		c.StopTimeout = 10 * time.Second
+	}
+	return nil
+}
+
+// settings are what runs that start now are told.
+func (c *Config) settings() api.Settings {
+	return api.Settings{
+		LaunchQueue:      api.LaunchQueue(c.Framework),
+		ControlQueue:     api.ControlQueue(c.Framework),
+		HeartbeatTimeout: c.HeartbeatTimeout,
+		MaxPending:       c.MaxPending,
+	}
+}

@@ -1,0 +1,220 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+
+	"go.temporal.io/sdk/activity"
+	sdkworker "go.temporal.io/sdk/worker"
+
+	"github.com/baas-batch/baas/activities"
+	"github.com/baas-batch/baas/api"
+	"github.com/baas-batch/baas/mesos"
+)
+
+// leader serves the leadership activity. It leads at most one term at a time.
+type leader struct {
+	cfg Config
+	log *slog.Logger
+
+	resigned   chan struct{}
+	resignOnce sync.Once
+
+	mu   sync.Mutex
+	term *term
+}
+
+// term is one term of leadership with all that serves it.
+type term struct {
+	lease   *lease
+	handoff *activities.Handoff
+	fw      *mesos.Framework
+	queues  []sdkworker.Worker
+}
+
+func newLeader(cfg Config) *leader {
+	return &leader{cfg: cfg, log: cfg.Logger, resigned: make(chan struct{})}
+}
+
+func (l *leader) resign() { l.resignOnce.Do(func() { close(l.resigned) }) }
+
+func (l *leader) leading() bool {
+	l.mu.Lock()
+	t := l.term
+	l.mu.Unlock()
+	if t == nil {
+		return false
+	}
+	select {
+	case <-t.handoff.Ready():
+		return t.lease.Valid()
+	default:
+		return false
+	}
+}
+
+// errResigned makes Temporal give the leadership to another worker at once.
+var errResigned = errors.New("this worker stops")
+
+// LeadFramework is the activity api.ActivityLead. It ends with a result only when
+// the FrameworkID is used up; any error gives the leadership to the next worker.
+func (l *leader) LeadFramework(ctx context.Context, in api.LeadInput) (api.LeadResult, error) {
+	select {
+	case <-l.resigned:
+		return api.LeadResult{}, errResigned
+	default:
+	}
+	info := activity.GetInfo(ctx)
+	timeout := info.HeartbeatTimeout
+	if timeout <= 0 {
+		timeout = api.DefaultLeaseTimeout
+	}
+	t, err := l.begin(in, info.TaskToken, newLease(l.cfg.Client, info.TaskToken, timeout, leadDetails{Leader: l.cfg.Identity}))
+	if err != nil {
+		return api.LeadResult{}, err
+	}
+	l.log.Info("leading the framework", "framework", in.Framework, "framework_id", in.FrameworkID, "leader", l.cfg.Identity)
+	err = l.serve(ctx, t)
+	l.end(t)
+	l.log.Info("no longer leading", "framework", in.Framework, "reason", err)
+	if errors.Is(err, mesos.ErrFrameworkRemoved) {
+		return api.LeadResult{Removed: true, Reason: err.Error()}, nil
+	}
+	return api.LeadResult{}, err
+}
+
+// leadDetails show in the Temporal Web UI who leads.
+type leadDetails struct {
+	Leader string `json:"leader"`
+}
+
+func (l *leader) begin(in api.LeadInput, token []byte, lease *lease) (*term, error) {
+	handoff := activities.New(activities.Config{
+		Temporal:         l.cfg.Client,
+		Namespace:        l.cfg.Namespace,
+		Store:            l.cfg.Store,
+		Leading:          lease.Valid,
+		Leader:           l.cfg.Identity,
+		Logger:           l.log,
+		HeartbeatTimeout: l.cfg.HeartbeatTimeout,
+		MaxBacklog:       l.cfg.MaxBacklog,
+	})
+	cfg := l.cfg.Mesos
+	cfg.FrameworkID = in.FrameworkID
+	if cfg.Logger == nil {
+		cfg.Logger = l.log
+	}
+	fw, err := mesos.New(cfg, handoff, lease)
+	if err != nil {
+		handoff.Close()
+		return nil, fmt.Errorf("framework: %w", err)
+	}
+	handoff.Bind(fw)
+	t := &term{lease: lease, handoff: handoff, fw: fw}
+	l.mu.Lock()
+	l.term = t
+	l.mu.Unlock()
+	return t, nil
+}
+
+// serve runs the framework and, once it has subscribed, polls for activities.
+func (l *leader) serve(ctx context.Context, t *term) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer cancel()
+
+	running.Go(func() {
+		t.lease.keep(ctx, func(err error) { l.log.Warn("leadership", "error", err) })
+	})
+	ended := make(chan error, 1)
+	running.Go(func() { ended <- t.fw.Run(ctx) })
+
+	select {
+	case <-t.handoff.Ready():
+		if err := l.poll(t); err != nil {
+			return err
+		}
+	case err := <-ended:
+		return err
+	case <-t.lease.Lost():
+		return mesos.ErrLeaseLost
+	case <-l.resigned:
+		return errResigned
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	var err error
+	select {
+	case err = <-ended:
+	case <-t.lease.Lost():
+		err = mesos.ErrLeaseLost
+	case <-ctx.Done():
+		err = ctx.Err()
+	case <-l.resigned:
+		err = errResigned
+	}
+	t.stopPolling()
+	if errors.Is(err, errResigned) {
+		release, done := context.WithTimeout(context.WithoutCancel(ctx), l.cfg.StopTimeout)
+		t.handoff.Release(release)
+		done()
+	}
+	return err
+}
+
+// poll starts to serve the launch and control queues.
+func (l *leader) poll(t *term) error {
+	fixed, err := sdkworker.NewFixedSizeSlotSupplier(4)
+	if err != nil {
+		return err
+	}
+	tuner, err := sdkworker.NewCompositeTuner(sdkworker.CompositeTunerOptions{
+		WorkflowSlotSupplier: fixed, LocalActivitySlotSupplier: fixed, NexusSlotSupplier: fixed,
+		SessionActivitySlotSupplier: fixed, ActivitySlotSupplier: t.handoff.Slots(),
+	})
+	if err != nil {
+		return err
+	}
+	launch := sdkworker.New(l.cfg.Client, api.LaunchQueue(l.cfg.Framework), sdkworker.Options{
+		Identity: l.cfg.Identity, DisableWorkflowWorker: true,
+		Tuner: tuner, MaxConcurrentActivityTaskPollers: launchPollers,
+		WorkerStopTimeout: l.cfg.StopTimeout,
+	})
+	launch.RegisterActivityWithOptions(t.handoff.RunTasklets, activity.RegisterOptions{Name: api.ActivityRunTasklets})
+	control := sdkworker.New(l.cfg.Client, api.ControlQueue(l.cfg.Framework), sdkworker.Options{
+		Identity: l.cfg.Identity, DisableWorkflowWorker: true,
+		WorkerStopTimeout: l.cfg.StopTimeout,
+	})
+	control.RegisterActivityWithOptions(t.handoff.KillTasks, activity.RegisterOptions{Name: api.ActivityKillTasks})
+	for _, w := range []sdkworker.Worker{launch, control} {
+		if err := w.Start(); err != nil {
+			t.stopPolling()
+			return fmt.Errorf("poll for activities: %w", err)
+		}
+		t.queues = append(t.queues, w)
+	}
+	return nil
+}
+
+// launchPollers bounds the long polls on the launch queue.
+const launchPollers = 5
+
+func (t *term) stopPolling() {
+	for _, w := range t.queues {
+		w.Stop()
+	}
+	t.queues = nil
+}
+
+func (l *leader) end(t *term) {
+	l.mu.Lock()
+	l.term = nil
+	l.mu.Unlock()
+	t.stopPolling()
+	t.handoff.Close()
+}

@@ -1,0 +1,118 @@
+package workflows
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/baas-batch/baas/api"
+)
+
+// maxRows bounds the step table; a larger flow shows what runs or went wrong first.
+const maxRows = 100
+
+// announce says what happens outside the steps.
+func (r *run) announce(note string) {
+	r.note = note
+	r.publish()
+}
+
+// publish writes the current details, which the Temporal Web UI shows on the run's
+// page. They live in the worker's memory and cost no event.
+func (r *run) publish() { workflow.SetCurrentDetails(r.ctx, r.details()) }
+
+// details is the step table in Markdown.
+func (r *run) details() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "**%s** · %s · started %s UTC", code(r.id), r.status, r.started.UTC().Format(time.DateTime))
+	if !r.ended.IsZero() {
+		fmt.Fprintf(&b, " · took %s", elapsed(r.started, r.ended))
+	}
+	b.WriteString("\n")
+	if r.reason != "" {
+		fmt.Fprintf(&b, "\n%s\n", cell(r.reason))
+	}
+	if r.note != "" {
+		fmt.Fprintf(&b, "\n%s\n", r.note)
+	}
+	if len(r.steps) == 0 {
+		return b.String()
+	}
+	b.WriteString("\n| step | status | done | active | failed | time | reason |\n|---|---|--:|--:|--:|---|---|\n")
+	rows, hidden := r.rows()
+	for _, s := range rows {
+		writeRow(&b, &s.state)
+	}
+	if hidden > 0 {
+		fmt.Fprintf(&b, "\n%d more steps are waiting, or have ended well.\n", hidden)
+	}
+	return b.String()
+}
+
+// rows are the steps that the table shows, in file order.
+func (r *run) rows() (rows []*step, hidden int) {
+	if len(r.steps) <= maxRows {
+		return r.steps, 0
+	}
+	for _, s := range r.steps {
+		switch s.state.Status {
+		case api.StatusRunning, api.StatusFailed, api.StatusKilled:
+			if len(rows) < maxRows {
+				rows = append(rows, s)
+			}
+		}
+	}
+	return rows, len(r.steps) - len(rows)
+}
+
+func writeRow(b *strings.Builder, s *api.StepState) {
+	name := s.ID
+	if s.OnExit {
+		name += " (on exit)"
+	}
+	done := ""
+	if s.Partitions > 0 || s.Status == api.StatusSucceeded {
+		done = fmt.Sprintf("%d/%d", s.Done, s.Partitions)
+	}
+	fmt.Fprintf(b, "| %s | %s | %s | %s | %s | %s | %s |\n",
+		name, s.Status, done, count(s.Active), count(s.Failed), span(s), cell(s.Reason))
+}
+
+// span is how long a step took, or since when it runs: the details are not
+// written again while nothing happens.
+func span(s *api.StepState) string {
+	switch {
+	case s.Started.IsZero():
+		return ""
+	case s.Ended.IsZero():
+		return "since " + s.Started.UTC().Format(time.TimeOnly)
+	}
+	return elapsed(s.Started, s.Ended)
+}
+
+func elapsed(from, to time.Time) string {
+	d := to.Sub(from)
+	if d < 10*time.Second {
+		return d.Round(100 * time.Millisecond).String()
+	}
+	return d.Round(time.Second).String()
+}
+
+func count(n int) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprint(n)
+}
+
+func code(text string) string { return "`" + text + "`" }
+
+// cell makes text of users stand inside a table's cell, as text.
+func cell(text string) string {
+	return cellReplacer.Replace(text)
+}
+
+var cellReplacer = strings.NewReplacer(
+	"\r\n", " ", "\n", " ", "\r", " ", "|", `\|`, "<", "&lt;", "`", "'", "*", `\*`, "_", `\_`, "[", `\[`)

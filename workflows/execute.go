@@ -1,0 +1,134 @@
+package workflows
+
+import (
+	"time"
+
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/baas-batch/baas/api"
+	"github.com/baas-batch/baas/flow"
+)
+
+const killedReason = "killed on request"
+
+var (
+	attributeApp       = temporal.NewSearchAttributeKeyKeyword(api.AttributeApp)
+	attributeOwner     = temporal.NewSearchAttributeKeyKeyword(api.AttributeOwner)
+	attributeStatus    = temporal.NewSearchAttributeKeyKeyword(api.AttributeStatus)
+	attributeOrderDate = temporal.NewSearchAttributeKeyTime(api.AttributeOrderDate)
+)
+
+// execute runs all steps, then those of on_exit, stores the instance's state and
+// ends the run.
+func (r *run) execute() (api.RunResult, error) {
+	if err := r.begin(); err != nil {
+		return api.RunResult{}, r.abandon(err)
+	}
+	main := len(r.plan.Flow.Steps)
+	r.phase(r.ctx, r.steps[:main])
+
+	exit := r.ctx
+	if r.killed {
+		exit, _ = workflow.NewDisconnectedContext(r.ctx)
+	}
+	r.phase(exit, r.steps[main:])
+	return r.end()
+}
+
+// phase runs some of the steps until all have ended. A cancel of ctx kills them.
+func (r *run) phase(ctx workflow.Context, steps []*step) {
+	p := newPhase(r, ctx, steps)
+	p.loop()
+	r.killed = r.killed || p.stopping
+}
+
+func (r *run) begin() error {
+	plan := r.plan
+	for _, list := range [][]flow.Step{plan.Flow.Steps, plan.Flow.OnExit} {
+		onExit := len(r.steps) == len(plan.Flow.Steps)
+		for i := range list {
+			s := newStep(&list[i], onExit)
+			r.steps = append(r.steps, s)
+			r.byID[s.def.ID] = s
+		}
+	}
+	date, err := time.Parse(time.DateOnly, r.in.OrderDate)
+	if err != nil {
+		return err
+	}
+	r.note = ""
+	return workflow.UpsertTypedSearchAttributes(r.ctx,
+		attributeApp.ValueSet(plan.Flow.Name),
+		attributeOwner.ValueSet(plan.Owner),
+		attributeStatus.ValueSet(string(r.status)),
+		attributeOrderDate.ValueSet(date))
+}
+
+// outcome is the run's status as far as it is known now.
+func (r *run) outcome(killed bool) api.Status {
+	switch {
+	case killed || r.killed:
+		return api.StatusKilled
+	case r.reason != "":
+		return api.StatusFailed
+	}
+	return api.StatusSucceeded
+}
+
+// failed notes the first failure of the run.
+func (r *run) failed(s *step, reason string) {
+	if r.reason == "" {
+		r.reason, r.failedStep = "step "+s.def.ID+reason, s.def.ID
+	}
+}
+
+func (r *run) end() (api.RunResult, error) {
+	r.status, r.ended = r.outcome(false), workflow.Now(r.ctx)
+	if r.status == api.StatusKilled {
+		r.reason = killedReason + andBefore(r.reason)
+	}
+	ctx, _ := workflow.NewDisconnectedContext(r.ctx)
+	if err := r.save(ctx); err != nil {
+		return api.RunResult{}, err
+	}
+	if err := workflow.UpsertTypedSearchAttributes(ctx, attributeStatus.ValueSet(string(r.status))); err != nil {
+		return api.RunResult{}, err
+	}
+	switch r.status {
+	case api.StatusKilled:
+		return api.RunResult{}, temporal.NewCanceledError(r.result(false))
+	case api.StatusFailed:
+		return api.RunResult{}, temporal.NewNonRetryableApplicationError(
+			r.reason, api.ErrorRunFailed, nil, r.result(false))
+	}
+	return r.result(true), nil
+}
+
+func andBefore(reason string) string {
+	if reason == "" {
+		return ""
+	}
+	return "; before that: " + reason
+}
+
+// save stores the instance's last state. It is retried for as long as storage
+// cannot be reached: a run that closed without it could not be restarted once
+// Temporal has forgotten it.
+func (r *run) save(ctx workflow.Context) error {
+	r.announce("Storing the last state of the instance, since " + r.ended.UTC().Format(time.DateTime) +
+		" UTC. The run closes when that is done.")
+	state, err := r.snapshot()
+	if err != nil {
+		return err
+	}
+	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
+		TaskQueue:           api.TaskQueue,
+		StartToCloseTimeout: 2 * time.Minute,
+		RetryPolicy:         &temporal.RetryPolicy{InitialInterval: time.Second, MaximumInterval: 30 * time.Second},
+		Summary:             "store the instance's last state",
+	})
+	err = workflow.ExecuteActivity(ctx, api.ActivitySaveInstance, state).Get(ctx, nil)
+	r.announce("")
+	return cause(err)
+}
