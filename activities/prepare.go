@@ -127,7 +127,7 @@ func untar(root *os.Root, r io.Reader) error {
 		case tar.TypeDir:
 			err = root.MkdirAll(name, 0o700)
 		case tar.TypeReg:
-			err = untarFile(root, name, archive)
+			err = untarFile(root, name, header.FileInfo().Mode(), archive)
 		default:
 			err = fmt.Errorf("%s is neither a file nor a directory", header.Name)
 		}
@@ -137,11 +137,11 @@ func untar(root *os.Root, r io.Reader) error {
 	}
 }
 
-func untarFile(root *os.Root, name string, r io.Reader) error {
+func untarFile(root *os.Root, name string, mode fs.FileMode, r io.Reader) error {
 	if err := root.MkdirAll(path.Dir(name), 0o700); err != nil {
 		return err
 	}
-	file, err := root.Create(name)
+	file, err := root.OpenFile(name, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, mode&0o500|0o600)
 	if err != nil {
 		return err
 	}

@@ -18,11 +18,14 @@ import (
 	"time"
 
 	"go.temporal.io/api/workflowservice/v1"
-	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
+	"go.temporal.io/server/common/dynamicconfig"
+	"go.yaml.in/yaml/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/baas-batch/baas/api"
 )
@@ -83,8 +86,6 @@ func startWorker(t *testing.T, c client.Client) {
 	t.Helper()
 	w := worker.New(c, queue, worker.Options{})
 	w.RegisterWorkflow(greet)
-	w.RegisterWorkflow(fanOut)
-	w.RegisterActivity(beat)
 	if err := w.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -257,7 +258,7 @@ func TestGoesOnAfterStop(t *testing.T) {
 // that process as soon as the last start was acknowledged, and ends all of them here.
 func TestGoesOnAfterKill(t *testing.T) {
 	dir := t.TempDir()
-	const kills, each = 3, 20
+	const kills, each = 2, 20
 	for n := range kills {
 		child := exec.Command(os.Args[0])
 		child.Env = append(os.Environ(), childDir+"="+dir)
@@ -352,85 +353,47 @@ func TestDatabaseOfAnotherVersionIsRefused(t *testing.T) {
 	}
 }
 
-const (
-	fanWidth = 500
-	beats    = 10
-)
-
-func fanOut(ctx workflow.Context) error {
-	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{StartToCloseTimeout: 5 * time.Minute, HeartbeatTimeout: 2 * time.Minute})
-	futures := make([]workflow.Future, fanWidth)
-	for i := range futures {
-		futures[i] = workflow.ExecuteActivity(ctx, beat)
-	}
-	for _, f := range futures {
-		if err := f.Get(ctx, nil); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func beat(context.Context) error { return activity.ErrResultPending }
-
-// TestIsNotThrottled has many activities pending at a time, heartbeats and
-// completes them by ID as fast as it can, and lists meanwhile.
+// TestIsNotThrottled calls without the SDK, which hides throttling by trying again.
+// Temporal's default is 10 listings per second.
 func TestIsNotThrottled(t *testing.T) {
-	c := dial(t, start(t, TemporalConfig{NoUI: true}))
-	startWorker(t, c)
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-	defer cancel()
-	run, err := c.ExecuteWorkflow(ctx, client.StartWorkflowOptions{ID: "fan", TaskQueue: queue}, fanOut)
+	server := start(t, TemporalConfig{NoUI: true})
+	connection, err := grpc.NewClient(server.Address(), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)
 	}
-	ids := make(chan string, fanWidth)
-	waitFor(t, "all activities started", func() bool {
-		d, err := c.DescribeWorkflowExecution(ctx, "fan", "")
-		if err != nil || len(d.PendingActivities) != fanWidth {
-			return false
-		}
-		for _, a := range d.PendingActivities {
-			if a.Attempt != 1 || a.LastStartedTime == nil {
-				return false
-			}
-		}
-		for _, a := range d.PendingActivities {
-			ids <- a.ActivityId
-		}
-		close(ids)
-		return true
-	})
-	began := time.Now()
+	defer connection.Close()
+	service := workflowservice.NewWorkflowServiceClient(connection)
+	ctx := context30(t)
 	var group sync.WaitGroup
-	for range 8 {
+	for range 200 {
 		group.Go(func() {
-			for id := range ids {
-				for n := range beats {
-					if err := c.RecordActivityHeartbeatByID(ctx, "default", "fan", run.GetRunID(), id, n); err != nil {
-						t.Errorf("heartbeat %s: %v", id, err)
-						return
-					}
-				}
-				if err := c.CompleteActivityByID(ctx, "default", "fan", run.GetRunID(), id, nil, nil); err != nil {
-					t.Errorf("complete %s: %v", id, err)
-					return
-				}
+			_, err := service.ListWorkflowExecutions(ctx, &workflowservice.ListWorkflowExecutionsRequest{
+				Namespace: server.Namespace(), Query: "BaasApp='x'",
+			})
+			if err != nil {
+				t.Error(err)
 			}
 		})
 	}
-	group.Go(func() {
-		for range 50 { // five times what Temporal allows in a second by default
-			if _, err := c.ListWorkflow(ctx, &workflowservice.ListWorkflowExecutionsRequest{Query: "BaasApp='x'"}); err != nil {
-				t.Errorf("list: %v", err)
-				return
-			}
-		}
-	})
 	group.Wait()
-	t.Logf("%d heartbeats and %d completions in %v", fanWidth*beats, fanWidth, time.Since(began).Round(time.Millisecond))
-	if err := run.Get(ctx, nil); err != nil {
+}
+
+// TestDynamicConfigIsKnown: Temporal ignores a misspelt key.
+func TestDynamicConfigIsKnown(t *testing.T) {
+	constrained := map[string]any{}
+	for key, value := range dynamicConfig(map[string]any{"frontend.rps": 7}) {
+		constrained[key] = []map[string]any{{"value": value}}
+	}
+	file, err := yaml.Marshal(constrained)
+	if err != nil {
 		t.Fatal(err)
+	}
+	result := dynamicconfig.LoadYamlFile(file)
+	for _, problem := range append(result.Errors, result.Warnings...) {
+		t.Error(problem)
+	}
+	if !bytes.Contains(file, []byte("value: 7")) {
+		t.Error("an override is not in the configuration")
 	}
 }
 

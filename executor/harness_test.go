@@ -84,7 +84,7 @@ func newRig(t *testing.T, s setup) *rig {
 	}
 	r.cmd = exec.Command(s.binary)
 	r.cmd.Env = append([]string{
-		asExecutor + "=1", testTuning + "=" + string(tuning), "GORACE=halt_on_error=1",
+		asExecutor + "=1", testTuning + "=" + string(tuning), "GORACE=halt_on_error=1 atexit_sleep_ms=0",
 		"PATH=" + os.Getenv("PATH"), "SECRET_OF_AGENT=do-not-pass",
 		"MESOS_FRAMEWORK_ID=f", "MESOS_EXECUTOR_ID=e", "MESOS_DIRECTORY=/agent/view", "MESOS_SANDBOX=" + r.sandbox,
 		"MESOS_AGENT_ENDPOINT=" + r.agent.addr, "MESOS_CHECKPOINT=1", "MESOS_RECOVERY_TIMEOUT=1mins",
@@ -279,6 +279,15 @@ func alive(pid int) bool {
 }
 
 // below lists the processes under the executor.
+// tasksLeft counts task directories.
+func (r *rig) tasksLeft() int {
+	left, err := os.ReadDir(filepath.Join(r.sandbox, "work", "tasks"))
+	if err != nil {
+		r.t.Error(err)
+	}
+	return len(left)
+}
+
 func (r *rig) below() []proc {
 	return slices.DeleteFunc(descendants(r.cmd.Process.Pid), func(p proc) bool { return p.zombie })
 }

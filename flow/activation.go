@@ -4,16 +4,14 @@ import (
 	"github.com/google/cel-go/cel"
 	"github.com/google/cel-go/common/types"
 	"github.com/google/cel-go/common/types/ref"
-	"github.com/google/cel-go/ext"
 )
-
-func mathLibrary() cel.EnvOption { return ext.Math() }
 
 // activation gives an expression its variables, each only when it is read.
 type activation struct {
 	flow    *Flow
 	scope   Scope
 	item    Type
+	meter   meter
 	missing *NotSetError // the last output that was asked for and not there
 }
 
@@ -23,6 +21,8 @@ func (a *activation) Parent() cel.Activation { return nil }
 // ResolveName implements interpreter.Activation.
 func (a *activation) ResolveName(name string) (any, bool) {
 	switch name {
+	case meterName:
+		return &a.meter, true
 	case "params":
 		return record{a.param}, true
 	case "steps":

@@ -129,9 +129,7 @@ func (w *referenceWalk) visit(e ast.Expr, locals map[string]bool) {
 		}
 	case ast.CallKind:
 		if e.AsCall().IsMemberFunction() {
-			if !namespace(e.AsCall()) {
-				w.visit(e.AsCall().Target(), locals)
-			}
+			w.target(e, locals)
 		}
 		for _, arg := range e.AsCall().Args() {
 			w.visit(arg, locals)
@@ -152,11 +150,21 @@ func (w *referenceWalk) visit(e ast.Expr, locals map[string]bool) {
 	}
 }
 
-// namespace tells whether the call is one of a function such as math.least.
-func namespace(call ast.CallExpr) bool {
-	target := call.Target()
-	return target.Kind() == ast.IdentKind && (target.AsIdent() == "math" || target.AsIdent() == "lists")
+// target visits x of x.f(), which may be the first half of a name such as
+// math.least.
+func (w *referenceWalk) target(e ast.Expr, locals map[string]bool) {
+	target := e.AsCall().Target()
+	if target.Kind() != ast.IdentKind || locals[target.AsIdent()] || !contained(namespaces, target.AsIdent()) {
+		w.visit(target, locals)
+		return
+	}
+	if name := target.AsIdent() + "." + e.AsCall().FunctionName(); !contained(functionNames, name) {
+		w.unknown(e, fmt.Sprintf("unknown function %q", name), name, functionNames)
+	}
 }
+
+// namespaces are first halves of names of functions, here and elsewhere in CEL.
+var namespaces = []string{"base64", "lists", "math", "sets", "strings"}
 
 func (w *referenceWalk) comprehension(c ast.ComprehensionExpr, locals map[string]bool) {
 	w.visit(c.IterRange(), locals)

@@ -13,23 +13,33 @@ import (
 // syntaxFaults gives the first mistake: the parser's later ones follow from it.
 func syntaxFaults(source string, issues *cel.Issues) []fault {
 	e := issues.Errors()[0]
-	message := strings.TrimPrefix(e.Message, "Syntax error: ")
+	message, _, _ := strings.Cut(strings.TrimPrefix(e.Message, "Syntax error: "), " expecting ")
 	switch {
-	case strings.HasPrefix(message, "ERROR"), strings.Contains(message, "<EOF>"):
+	case strings.Contains(message, "<EOF>"):
 		message = "the expression ends too soon"
+	case strings.Contains(message, "recursion"):
+		message = "the expression is nested too deeply"
 	default:
-		message, _, _ = strings.Cut(message, " expecting ")
-		message = strings.NewReplacer("extraneous input", "unexpected", "mismatched input", "unexpected",
-			"token recognition error at: ", "unexpected ", "no viable alternative at input", "unexpected").Replace(message)
+		message = "in the expression: " + clip(parserWords.Replace(spaceInQuotes.ReplaceAllString(message, "'$1'")))
 	}
 	hint := ""
-	if strings.Contains(source, "&") && !strings.Contains(source, "&&") || strings.Contains(source, "|") && !strings.Contains(source, "||") {
-		hint = "and is written &&, or is ||"
-	} else if regexp.MustCompile(`[^=!<>]=[^=]`).MatchString(source) {
+	switch {
+	case wordOperator.MatchString(source), singleOperator.MatchString(source):
+		hint = "and is written &&, or is ||, not is !"
+	case singleEquals.MatchString(source):
 		hint = "equality is written =="
 	}
-	return []fault{{locationOffset(source, e.Location), "in the expression: " + clip(message), hint}}
+	return []fault{{locationOffset(source, e.Location), message, hint}}
 }
+
+var (
+	spaceInQuotes  = regexp.MustCompile(`'(\S+)\s+'`)
+	wordOperator   = regexp.MustCompile(`\s(and|or)\s|(^|\s)not\s`)
+	singleOperator = regexp.MustCompile(`[^&]&[^&]|[^|]\|[^|]`)
+	singleEquals   = regexp.MustCompile(`[^=!<>]=[^=]`)
+	parserWords    = strings.NewReplacer("extraneous input", "unexpected", "mismatched input", "unexpected",
+		"token recognition error at: ", "unexpected ", "no viable alternative at input", "unexpected")
+)
 
 var (
 	undeclared = regexp.MustCompile(`^undeclared reference to '([^']*)'`)
@@ -83,6 +93,12 @@ func operandFault(function, signature string) fault {
 		args = strings.TrimPrefix(signature, "(")
 	}
 	args = strings.TrimSuffix(args, ")")
+	switch left, right, _ := strings.Cut(strings.TrimPrefix(args, "bool, "), ", "); function {
+	case operators.Conditional:
+		return fault{message: fmt.Sprintf("the two results of ?: must be of one type, they are %s and %s", left, right)}
+	case operators.Index:
+		return fault{message: fmt.Sprintf("[ ] cannot be used on %s with %s", left, right)}
+	}
 	if display, ok := operators.FindReverseBinaryOperator(function); ok || function == operators.In {
 		if function == operators.In {
 			display = "in"
@@ -103,7 +119,7 @@ func binaryFault(operator, args string) fault {
 	f := fault{message: fmt.Sprintf("%s cannot be used between %s", operator, strings.Replace(args, ", ", " and ", 1))}
 	left, right, _ := strings.Cut(args, ", ")
 	switch {
-	case operator == "+" && (left == "string") != (right == "string"):
+	case operator == "+" && (left == "string" && plainWord(right) || right == "string" && plainWord(left)):
 		f.hint = "make text of the other side with string(…)"
 	case left == "int" && right == "float":
 		f.hint = "make a float of the left side with double(…)"
@@ -111,6 +127,10 @@ func binaryFault(operator, args string) fault {
 		f.hint = "make a float of the right side with double(…), or write 1.0 for 1"
 	}
 	return f
+}
+
+func plainWord(t string) bool {
+	return t == "int" || t == "float" || t == "bool" || t == "time" || t == "duration"
 }
 
 func didYouMeanMethod(name string) string {

@@ -153,7 +153,7 @@ var evaluations = []struct {
 	{`'${{ " Ab ".trim().upperAscii().replace("A", "x").lowerAscii() }}'`, "xb"},
 	{`'${{ "abcabc".indexOf("c") + "abcabc".lastIndexOf("c") }}'`, int64(7)},
 	{`'${{ "a1".matches("^[a-z][0-9]$") }}'`, true},
-	{`'${{ math.greatest(1, 5, 3) }}'`, int64(5)},
+	{`'${{ math.greatest(1, math.greatest(5, 3)) }}'`, int64(5)},
 	{`'${{ "}}" + ''"'' + "''" }}'`, `}}"'`},
 	{`'${{ 2 in [1, 2] && "a" in params.m && {"x": [1]} == {"x": [1]} }}'`, true},
 }

@@ -8,12 +8,7 @@ import (
 
 	"github.com/google/cel-go/cel"
 	"github.com/google/cel-go/common/env"
-	"github.com/google/cel-go/common/operators"
 	"github.com/google/cel-go/common/overloads"
-	"github.com/google/cel-go/common/types"
-	"github.com/google/cel-go/common/types/ref"
-	"github.com/google/cel-go/common/types/traits"
-	"github.com/google/cel-go/interpreter"
 )
 
 // Expr is one CEL expression. It evaluates only as part of a Flow that came from
@@ -59,7 +54,7 @@ func (e *Expr) Eval(s Scope) (any, error) {
 	if err != nil {
 		return nil, e.wrap(err)
 	}
-	a := &activation{flow: e.flow, scope: s, item: e.Item}
+	a := &activation{flow: e.flow, scope: s, item: e.Item, meter: meter{left: MaxEvaluationCost}}
 	result, _, err := program.Eval(a)
 	if err != nil {
 		if a.missing != nil && strings.Contains(err.Error(), "no such key") {
@@ -101,7 +96,7 @@ func tidy(err error) error {
 	switch text := err.Error(); {
 	case errors.As(err, &notSet):
 		return notSet
-	case strings.Contains(text, "cost limit exceeded"):
+	case strings.Contains(text, errCost):
 		return errors.New("the expression takes too long")
 	case strings.HasPrefix(text, "internal error"):
 		return errors.New("the expression cannot be evaluated")
@@ -141,11 +136,7 @@ func compile(source string) (cel.Program, error) {
 	if issues.Err() != nil {
 		return nil, issues.Err()
 	}
-	return e.Program(ast,
-		cel.CustomDecoratorV2(boundComparisons),
-		cel.CostTracking(meter{}),
-		cel.CostLimit(MaxEvaluationCost),
-	)
+	return e.Program(ast, cel.CustomDecoratorV2(charge))
 }
 
 // language is the immutable base of all environments: functions, no variables.
@@ -159,9 +150,8 @@ var language = sync.OnceValues(func() (*cel.Env, error) {
 		cel.ParserExpressionSizeLimit(MaxExpression),
 		cel.ExpressionNodeLimit(20_000),
 		cel.DefaultUTCTimeZone(true),
-		mathLibrary(),
 	}
-	return cel.NewCustomEnv(append(options, functions()...)...)
+	return cel.NewCustomEnv(append(options, declarations()...)...)
 })
 
 func excluded() []*env.Function {
@@ -177,110 +167,4 @@ func excluded() []*env.Function {
 		out = append(out, &env.Function{Name: name, Overloads: []*env.Overload{{ID: zoned[name]}}})
 	}
 	return out
-}
-
-// boundComparisons replaces ==, != and in: the originals go down into values
-// without counting, and a value that holds another many times over is soon
-// endless.
-func boundComparisons(i interpreter.InterpretableV2) (interpreter.InterpretableV2, error) {
-	call, ok := i.(interpreter.InterpretableCall)
-	if !ok {
-		return i, nil
-	}
-	switch call.Function() {
-	case operators.Equals, operators.NotEquals, operators.In, operators.OldIn:
-		return &comparison{call}, nil
-	}
-	return i, nil
-}
-
-type comparison struct {
-	interpreter.InterpretableCall
-}
-
-const comparisonBudget = 1_000_000
-
-// Eval implements interpreter.Interpretable.
-func (c *comparison) Eval(vars interpreter.Activation) ref.Val {
-	return c.Exec(interpreter.AsFrame(vars))
-}
-
-// Exec implements interpreter.InterpretableV2.
-func (c *comparison) Exec(frame *interpreter.ExecutionFrame) ref.Val {
-	args := c.Args()
-	left := args[0].Exec(frame)
-	if types.IsUnknownOrError(left) {
-		return left
-	}
-	right := args[1].Exec(frame)
-	if types.IsUnknownOrError(right) {
-		return right
-	}
-	budget := comparisonBudget
-	var result bool
-	switch c.Function() {
-	case operators.Equals:
-		result = equal(left, right, &budget)
-	case operators.NotEquals:
-		result = !equal(left, right, &budget)
-	default:
-		var err ref.Val
-		if result, err = contains(right, left, &budget); err != nil {
-			return err
-		}
-	}
-	if budget < 0 {
-		return types.NewErr("the values are too large to compare")
-	}
-	return types.Bool(result)
-}
-
-func contains(where, what ref.Val, budget *int) (bool, ref.Val) {
-	switch where := where.(type) {
-	case traits.Lister:
-		for it := where.Iterator(); it.HasNext() == types.True && *budget >= 0; {
-			if equal(what, it.Next(), budget) {
-				return true, nil
-			}
-		}
-		return false, nil
-	case traits.Mapper:
-		_, found := where.Find(what)
-		return found, nil
-	}
-	return false, types.NewErr("in: expected a list or a map")
-}
-
-func equal(a, b ref.Val, budget *int) bool {
-	if *budget--; *budget < 0 {
-		return false
-	}
-	switch a := a.(type) {
-	case traits.Lister:
-		other, ok := b.(traits.Lister)
-		if !ok || a.Size() != other.Size() {
-			return false
-		}
-		x, y := a.Iterator(), other.Iterator()
-		for x.HasNext() == types.True && y.HasNext() == types.True {
-			if !equal(x.Next(), y.Next(), budget) {
-				return false
-			}
-		}
-		return true
-	case traits.Mapper:
-		other, ok := b.(traits.Mapper)
-		if !ok || a.Size() != other.Size() {
-			return false
-		}
-		for it := a.Iterator(); it.HasNext() == types.True; {
-			key := it.Next()
-			value, found := other.Find(key)
-			if !found || !equal(a.Get(key), value, budget) {
-				return false
-			}
-		}
-		return true
-	}
-	return types.Equal(a, b) == types.True
 }

@@ -6,6 +6,7 @@ import (
 	"math"
 	"regexp"
 	"strconv"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -87,16 +88,23 @@ var (
 func (d *document) identifier(n *yaml.Node, kind string) bool {
 	switch {
 	case len(n.Value) > MaxNameLength:
-		d.node(n, fmt.Sprintf("the name of a %s has at most %d characters", kind, MaxNameLength), "")
+		d.node(n, fmt.Sprintf("the name of %s has at most %d characters", a(kind), MaxNameLength), "")
 	case n.Value == "in" || n.Value == "true" || n.Value == "false" || n.Value == "null":
-		d.node(n, fmt.Sprintf("a %s cannot be called %q", kind, n.Value), "expressions have another use for the word")
+		d.node(n, fmt.Sprintf("%s cannot be called %q", a(kind), n.Value), "expressions have another use for the word")
 	case !identifierPattern.MatchString(n.Value):
-		d.node(n, fmt.Sprintf("%q cannot be the name of a %s", clip(n.Value), kind),
+		d.node(n, fmt.Sprintf("%q cannot be the name of %s", clip(n.Value), a(kind)),
 			"use letters, digits and _, with a letter first")
 	default:
 		return true
 	}
 	return false
+}
+
+func a(kind string) string {
+	if strings.ContainsRune("aeiou", rune(kind[0])) {
+		return "an " + kind
+	}
+	return "a " + kind
 }
 
 // name reads the name of a flow, owner or tasklet.

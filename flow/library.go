@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/google/cel-go/cel"
-	"github.com/google/cel-go/common/operators"
 	"github.com/google/cel-go/common/types"
 	"github.com/google/cel-go/common/types/ref"
 	"github.com/google/cel-go/common/types/traits"
@@ -30,57 +29,96 @@ var functionNames = []string{
 	"reverse", "size", "slice", "sort", "split", "startsWith", "string", "substring", "timestamp", "trim", "upperAscii",
 }
 
-// functions are the platform's own, beside CEL's standard ones. cel-go's
-// extensions of the same names make their result before its cost is counted; these
-// refuse before.
-func functions() []cel.EnvOption {
-	text, num, texts := cel.StringType, cel.IntType, cel.ListType(cel.StringType)
-	elem := cel.TypeParamType("T")
-	list := cel.ListType(elem)
-	return []cel.EnvOption{
-		method("lowerAscii", "string_lower_ascii", []*cel.Type{text}, text, func(a []ref.Val) ref.Val { return mapASCII(a[0], 'A', 'Z', 'a'-'A') }),
-		method("upperAscii", "string_upper_ascii", []*cel.Type{text}, text, func(a []ref.Val) ref.Val { return mapASCII(a[0], 'a', 'z', 'A'-'a') }),
-		method("trim", "string_trim", []*cel.Type{text}, text, func(a []ref.Val) ref.Val {
-			return types.String(strings.TrimSpace(str(a[0])))
-		}),
-		method("split", "string_split_string", []*cel.Type{text, text}, texts, split2),
-		method("join", "list_join_string", []*cel.Type{texts, text}, text, joinTexts),
-		method("replace", "string_replace_string_string", []*cel.Type{text, text, text}, text, replace),
-		method("matches", "string_matches_bounded", []*cel.Type{text, text}, cel.BoolType, matches),
-		method("indexOf", "string_index_of_string", []*cel.Type{text, text}, num, func(a []ref.Val) ref.Val {
-			return runeIndex(str(a[0]), strings.Index(str(a[0]), str(a[1])))
-		}),
-		method("lastIndexOf", "string_last_index_of_string", []*cel.Type{text, text}, num, func(a []ref.Val) ref.Val {
-			return runeIndex(str(a[0]), strings.LastIndex(str(a[0]), str(a[1])))
-		}),
-		cel.Function("substring",
-			cel.MemberOverload("string_substring_int", []*cel.Type{text, num}, text, cel.FunctionBinding(vararg(substring))),
-			cel.MemberOverload("string_substring_int_int", []*cel.Type{text, num, num}, text, cel.FunctionBinding(vararg(substring)))),
-		cel.Function("lists.range", cel.Overload("lists_range", []*cel.Type{num}, cel.ListType(num), cel.FunctionBinding(vararg(listRange)))),
-		method("flatten", "list_flatten", []*cel.Type{cel.ListType(list)}, list, flatten),
-		method("distinct", "list_distinct", []*cel.Type{list}, list, distinct),
-		method("sort", "list_sort", []*cel.Type{list}, list, sortList),
-		method("reverse", "list_reverse", []*cel.Type{list}, list, func(a []ref.Val) ref.Val {
-			return withElements(a[0], func(e []ref.Val) ref.Val { slices.Reverse(e); return newList(e) })
-		}),
-		method("slice", "list_slice", []*cel.Type{list, num, num}, list, func(a []ref.Val) ref.Val {
-			from, to := int64(a[1].(types.Int)), int64(a[2].(types.Int))
-			return withElements(a[0], func(e []ref.Val) ref.Val {
-				if from < 0 || from > to || to > int64(len(e)) {
-					return types.NewErr("slice(%d, %d) of a list of %d", from, to, len(e))
-				}
-				return newList(e[from:to])
-			})
-		}),
+// function is one that the platform adds to CEL's standard ones. cel-go's own
+// extensions are not used: they make a result before anybody can bound it.
+type function struct {
+	name     string
+	overload string
+	global   bool // called as name(x), not x.name()
+	args     []*cel.Type
+	result   *cel.Type
+	call     func([]ref.Val) ref.Val
+}
+
+var library = func() []function {
+	text, num, float, truth := cel.StringType, cel.IntType, cel.DoubleType, cel.BoolType
+	texts, list := cel.ListType(text), cel.ListType(cel.TypeParamType("T"))
+	return []function{
+		{"lowerAscii", "text_lower", false, []*cel.Type{text}, text, lower},
+		{"upperAscii", "text_upper", false, []*cel.Type{text}, text, upper},
+		{"trim", "text_trim", false, []*cel.Type{text}, text, trim},
+		{"split", "text_split", false, []*cel.Type{text, text}, texts, splitText},
+		{"join", "list_join", false, []*cel.Type{texts, text}, text, joinTexts},
+		{"replace", "text_replace", false, []*cel.Type{text, text, text}, text, replace},
+		{"matches", "text_matches", false, []*cel.Type{text, text}, truth, matches},
+		{"indexOf", "text_index", false, []*cel.Type{text, text}, num, indexOf},
+		{"lastIndexOf", "text_last_index", false, []*cel.Type{text, text}, num, lastIndexOf},
+		{"substring", "text_from", false, []*cel.Type{text, num}, text, substring},
+		{"substring", "text_from_to", false, []*cel.Type{text, num, num}, text, substring},
+		{"flatten", "list_flatten", false, []*cel.Type{cel.ListType(list)}, list, flatten},
+		{"distinct", "list_distinct", false, []*cel.Type{list}, list, distinct},
+		{"sort", "list_sort", false, []*cel.Type{list}, list, sortList},
+		{"reverse", "list_reverse", false, []*cel.Type{list}, list, reverse},
+		{"slice", "list_slice", false, []*cel.Type{list, num, num}, list, slice},
+		{"lists.range", "lists_range", true, []*cel.Type{num}, cel.ListType(num), listRange},
+		{"math.least", "math_least_int", true, []*cel.Type{num, num}, num, least},
+		{"math.least", "math_least_float", true, []*cel.Type{float, float}, float, least},
+		{"math.greatest", "math_greatest_int", true, []*cel.Type{num, num}, num, greatest},
+		{"math.greatest", "math_greatest_float", true, []*cel.Type{float, float}, float, greatest},
+		{"math.abs", "math_abs_int", true, []*cel.Type{num}, num, absolute},
+		{"math.abs", "math_abs_float", true, []*cel.Type{float}, float, absolute},
+		{"math.ceil", "math_ceil", true, []*cel.Type{float}, float, rounding(math.Ceil)},
+		{"math.floor", "math_floor", true, []*cel.Type{float}, float, rounding(math.Floor)},
+		{"math.round", "math_round", true, []*cel.Type{float}, float, rounding(math.Round)},
 	}
+}()
+
+// overloadsOf gives the functions of a name.
+func overloadsOf(name string) []function {
+	var out []function
+	for _, f := range library {
+		if f.name == name {
+			out = append(out, f)
+		}
+	}
+	return out
 }
 
-func method(name, id string, args []*cel.Type, result *cel.Type, f func([]ref.Val) ref.Val) cel.EnvOption {
-	return cel.Function(name, cel.MemberOverload(id, args, result, cel.FunctionBinding(vararg(f))))
+func declarations() []cel.EnvOption {
+	var out []cel.EnvOption
+	for _, f := range library {
+		overload := cel.MemberOverload
+		if f.global {
+			overload = cel.Overload
+		}
+		binding := cel.FunctionBinding(func(args ...ref.Val) ref.Val { return f.call(args) })
+		out = append(out, cel.Function(f.name, overload(f.overload, f.args, f.result, binding)))
+	}
+	return out
 }
 
-func vararg(f func([]ref.Val) ref.Val) func(...ref.Val) ref.Val {
-	return func(args ...ref.Val) ref.Val { return f(args) }
+// takes tells whether values are of the kinds that the function takes.
+func (f *function) takes(args []ref.Val) bool {
+	if len(args) != len(f.args) {
+		return false
+	}
+	for i, arg := range args {
+		ok := false
+		switch f.args[i].Kind() {
+		case cel.StringKind:
+			_, ok = arg.(types.String)
+		case cel.IntKind:
+			_, ok = arg.(types.Int)
+		case cel.DoubleKind:
+			_, ok = arg.(types.Double)
+		case cel.ListKind:
+			_, ok = arg.(traits.Lister)
+		}
+		if !ok {
+			return false
+		}
+	}
+	return true
 }
 
 func str(v ref.Val) string { return string(v.(types.String)) }
@@ -96,7 +134,13 @@ func mapASCII(v ref.Val, low, high, shift rune) ref.Val {
 	}, str(v)))
 }
 
-func split2(a []ref.Val) ref.Val {
+func lower(a []ref.Val) ref.Val { return mapASCII(a[0], 'A', 'Z', 'a'-'A') }
+
+func upper(a []ref.Val) ref.Val { return mapASCII(a[0], 'a', 'z', 'A'-'a') }
+
+func trim(a []ref.Val) ref.Val { return types.String(strings.TrimSpace(str(a[0]))) }
+
+func splitText(a []ref.Val) ref.Val {
 	parts := strings.Split(str(a[0]), str(a[1]))
 	values := make([]ref.Val, len(parts))
 	for i, p := range parts {
@@ -142,6 +186,12 @@ func matches(a []ref.Val) ref.Val {
 		return types.NewErr("matches: %v", err)
 	}
 	return types.Bool(re.MatchString(s))
+}
+
+func indexOf(a []ref.Val) ref.Val { return runeIndex(str(a[0]), strings.Index(str(a[0]), str(a[1]))) }
+
+func lastIndexOf(a []ref.Val) ref.Val {
+	return runeIndex(str(a[0]), strings.LastIndex(str(a[0]), str(a[1])))
 }
 
 func runeIndex(s string, at int) ref.Val {
@@ -211,7 +261,24 @@ func flatten(a []ref.Val) ref.Val {
 	})
 }
 
-// sortable gives a scalar's kind and a function that orders two of the same kind.
+func reverse(a []ref.Val) ref.Val {
+	return withElements(a[0], func(e []ref.Val) ref.Val {
+		slices.Reverse(e)
+		return newList(e)
+	})
+}
+
+func slice(a []ref.Val) ref.Val {
+	from, to := int64(a[1].(types.Int)), int64(a[2].(types.Int))
+	return withElements(a[0], func(e []ref.Val) ref.Val {
+		if from < 0 || from > to || to > int64(len(e)) {
+			return types.NewErr("slice(%d, %d) of a list of %d", from, to, len(e))
+		}
+		return newList(e[from:to])
+	})
+}
+
+// sortable tells whether a value is plain, and so has an order and works as a map key.
 func sortable(v ref.Val) bool {
 	switch v.(type) {
 	case types.String, types.Int, types.Double, types.Bool, types.Timestamp, types.Duration:
@@ -256,25 +323,34 @@ func distinct(a []ref.Val) ref.Val {
 	})
 }
 
-// meter counts what each call of an evaluation handles, whatever the function.
-type meter struct{}
+func least(a []ref.Val) ref.Val {
+	if a[0].(traits.Comparer).Compare(a[1]) == types.IntOne {
+		return a[1]
+	}
+	return a[0]
+}
 
-// CallCost implements interpreter.ActualCostEstimator.
-func (meter) CallCost(function, _ string, args []ref.Val, result ref.Val) *uint64 {
-	size := sizeOf(result)
-	cost := 1 + size/4
-	if _, isList := result.(traits.Lister); isList && function == operators.Add {
-		cost = 1 // + makes a view of its operands; macros add element by element
+func greatest(a []ref.Val) ref.Val {
+	if a[0].(traits.Comparer).Compare(a[1]) == types.IntNegOne {
+		return a[1]
 	}
-	if size > maxResult {
-		cost = math.MaxUint64 / 2
-	}
-	for _, arg := range args {
-		if _, isList := arg.(traits.Lister); !isList || function != operators.Add {
-			cost += min(sizeOf(arg), maxResult) / 4
+	return a[0]
+}
+
+func absolute(a []ref.Val) ref.Val {
+	switch v := a[0].(type) {
+	case types.Int:
+		if v < 0 {
+			return v.Negate()
 		}
+	case types.Double:
+		return types.Double(math.Abs(float64(v)))
 	}
-	return &cost
+	return a[0]
+}
+
+func rounding(f func(float64) float64) func([]ref.Val) ref.Val {
+	return func(a []ref.Val) ref.Val { return types.Double(f(float64(a[0].(types.Double)))) }
 }
 
 // sizeOf gives the bytes of a text, or the number of elements.

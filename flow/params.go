@@ -179,10 +179,15 @@ func (p *parser) defaultValue(what string, c declaration, param Param) json.RawM
 	return marshal(v)
 }
 
-// quoteHint helps where YAML took a number or truth value that was meant as text.
+// quoteHint helps where YAML took a number or truth value that was meant as text,
+// or where a duration has no unit.
 func quoteHint(t Type, n *yaml.Node) string {
-	if n.Kind == yaml.ScalarNode && n.ShortTag() != "!!str" && t.accepts(String) && t != Any {
+	switch {
+	case n.Kind != yaml.ScalarNode:
+	case t == String && n.ShortTag() != "!!str":
 		return fmt.Sprintf("put it in quotes: '%s'", clip(n.Value))
+	case t == DurationType && n.ShortTag() == "!!int":
+		return fmt.Sprintf("with a unit: %ss", clip(n.Value))
 	}
 	return ""
 }

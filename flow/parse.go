@@ -74,11 +74,19 @@ func (p *parser) file(root *yaml.Node) {
 		p.fields(defaults, "defaults", append(p.settingsFields(&p.defaults),
 			field{"env", func(n *yaml.Node) { p.env = p.envEntries(n) }}))
 	}
-	if steps == nil {
+	if steps == nil && !p.has(root, "steps") {
 		p.node(root, "the flow has no steps", "write steps: and at least one step")
-		return
 	}
 	p.steps(steps, onExit)
+}
+
+func (d *document) has(n *yaml.Node, name string) bool {
+	for _, pair := range d.pairs(n) {
+		if pair.key.Value == name {
+			return true
+		}
+	}
+	return false
 }
 
 func (p *parser) notify(n *yaml.Node) {
@@ -132,7 +140,7 @@ func (p *parser) steps(steps, onExit *yaml.Node) {
 		}
 	}
 	if len(p.drafts) > MaxSteps {
-		p.node(steps, fmt.Sprintf("the flow has %d steps, at most %d are allowed", len(p.drafts), MaxSteps), "")
+		p.at(1, 1, fmt.Sprintf("the flow has %d steps, at most %d are allowed", len(p.drafts), MaxSteps), "")
 		return
 	}
 	p.keepSteps()

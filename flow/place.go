@@ -22,7 +22,10 @@ func (d *document) place(n *yaml.Node, offset int) (line, column int) {
 			break
 		}
 	}
-	w.settle()
+	if offset < len(n.Value) {
+		r, _ := utf8.DecodeRuneInString(n.Value[offset:])
+		w.settle(r)
+	}
 	return position(d.src, start+min(w.at, len(src)))
 }
 
@@ -91,7 +94,7 @@ func (w *placeWalk) skipIndent() {
 
 // match consumes what the value's next rune was written as.
 func (w *placeWalk) match(r rune) bool {
-	w.settle()
+	w.settle(r)
 	rest := w.src[w.at:]
 	if rest == "" {
 		return false
@@ -115,17 +118,25 @@ func (w *placeWalk) match(r rune) bool {
 		return false
 	}
 	if got == '\n' {
-		if w.block() {
-			w.skipIndent()
-		} else {
-			w.blanks(" \t")
-		}
+		w.nextLine()
 	}
 	return true
 }
 
-// settle passes over line breaks that the value does not show.
-func (w *placeWalk) settle() {
+func (w *placeWalk) nextLine() {
+	if w.block() {
+		w.skipIndent()
+	} else {
+		w.blanks(" \t")
+	}
+}
+
+// settle passes over line breaks that the value does not show, before its rune r.
+func (w *placeWalk) settle(r rune) {
+	for w.style&yaml.LiteralStyle == 0 && r != ' ' && r != '\n' && w.at < len(w.src) && strings.IndexByte("\r\n", w.src[w.at]) >= 0 {
+		w.at++
+		w.nextLine()
+	}
 	for w.style&yaml.DoubleQuotedStyle != 0 && strings.HasPrefix(w.src[min(w.at, len(w.src)):], "\\\n") {
 		w.at += 2
 		w.blanks(" \t")

@@ -106,7 +106,7 @@ func (p *parser) when(d *draft) *Expr {
 	expr := p.expression(d, d.when, pc, d.site)
 	if expr != nil && !Bool.accepts(expr.Type) {
 		line, column := p.place(d.when, pc.offset)
-		p.at(line, column, fmt.Sprintf("when: expected true or false, the expression gives %s", expr.Type), "compare it with something")
+		p.at(line, column, fmt.Sprintf("when: expected true or false, the expression gives %s", article(expr.Type)), "compare it with something")
 	}
 	return expr
 }
@@ -372,6 +372,10 @@ func (p *parser) mismatch(n *yaml.Node, pc piece, what string, want, have Type) 
 	switch {
 	case want == String && isPlain(have):
 		hint = fmt.Sprintf("write ${{ string(%s) }}", clip(pc.text))
+	case what == "for_each" && have == Int:
+		hint = fmt.Sprintf("write {from: 1, to: '${{ %s }}'}", clip(pc.text))
+	case what == "for_each" && have == Map:
+		hint = fmt.Sprintf("over its names: ${{ (%s).map(k, k) }}", clip(pc.text))
 	case isList && elem.accepts(have):
 		hint = fmt.Sprintf("write ${{ [%s] }}", clip(pc.text))
 	case want == Int && have == Float:

@@ -98,6 +98,10 @@ func (d *document) syntax(err error) {
 	if m := yamlLine.FindStringSubmatch(message); m != nil {
 		line, _ = strconv.Atoi(m[1])
 		message = strings.Replace(message, m[0], "", 1)
+		if strings.HasPrefix(message, "did not find expected") {
+			line++ // the reader's parser counts from 0, its scanner from 1
+		}
+		column = d.firstColumn(line)
 	}
 	if m := unknownAnchor.FindStringSubmatch(message); m != nil {
 		line, column = d.find("*" + m[1])
@@ -131,6 +135,11 @@ func (d *document) syntaxHint(line int) string {
 		return `put a value with ${{ }} in quotes: '${{ … }}'`
 	}
 	return ""
+}
+
+func (d *document) firstColumn(line int) int {
+	text := d.line(line)
+	return 1 + len(text) - len(bytes.TrimLeft(text, " "))
 }
 
 func (d *document) line(n int) []byte {
@@ -255,6 +264,7 @@ func (w *treeWalk) checkTag(n *yaml.Node) {
 		return
 	}
 	w.d.node(n, fmt.Sprintf("the tag %s is not known here", clip(n.Tag)), "leave it out")
+	n.Tag = "" // read on as if it were not there
 }
 
 func (w *treeWalk) checkKeys(n *yaml.Node) {

@@ -227,6 +227,10 @@ func (f *Framework) grounded(fl *flight, g *group, i int, now time.Time) bool {
 		// Nobody has heard of this placement: the task keeps its ID.
 		f.queue.tasks[w.ID] = w
 		notify(f.match)
+	case errors.Is(g.answers[i].Err, context.Canceled):
+		// Nobody knows how far the handler came before its time was up.
+		f.drop(w, fl.agent.ID, "the subscription ended before the launch", now)
+		return true
 	case g.answers[i].Err != nil:
 		f.log.Info("task not launched", "task", w.ID, "error", g.answers[i].Err)
 	case fl.void:

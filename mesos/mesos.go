@@ -42,6 +42,8 @@ type Handler interface {
 	// framework calls it outside the event loop, several agents at a time), and
 	// answers for each task with its launch data, or an error: that task is not
 	// launched, is forgotten by the framework, and its offer share is returned.
+	// Where ctx ends (with the subscription) before the answer, or an offer is
+	// rescinded after it, an Update says DROPPED, with FrameworkSource and no UUID.
 	Placed(ctx context.Context, p Placement) []Launch
 
 	// Update is called for every status update. The framework acknowledges

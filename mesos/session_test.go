@@ -37,7 +37,7 @@ func TestSubscribeSaysWhoWeAre(t *testing.T) {
 	if info.GetPrincipal() != "batch" || info.User != "tester" || info.GetWebUiURL() != "http://ui.example" {
 		t.Errorf("FrameworkInfo is %v", info)
 	}
-	if info.GetFailoverTimeout() != (7 * 24 * time.Hour).Seconds() || !info.GetCheckpoint() {
+	if info.GetFailoverTimeout() != (7*24*time.Hour).Seconds() || !info.GetCheckpoint() {
 		t.Errorf("failover timeout %v, checkpoint %v", info.GetFailoverTimeout(), info.GetCheckpoint())
 	}
 	if info.Role != nil || !slices.Equal(info.Roles, []string{"*"}) {
@@ -136,7 +136,7 @@ func TestListOfMasters(t *testing.T) {
 	if n := r.log.count("level=WARN"); n != 1 {
 		t.Errorf("trouble was said %d times, want once", n)
 	}
-	if n := r.log.count("is back"); n != 1 {
+	if n := r.log.count("the Mesos master is back"); n != 1 {
 		t.Errorf("its end was said %d times, want once", n)
 	}
 }

@@ -132,7 +132,9 @@ func checkPlan(plan *api.PrepareResult) error {
 	case plan.Settings.LaunchQueue == "" || plan.Settings.ControlQueue == "":
 		return invalid("the plan's settings name no launch queue or no control queue")
 	}
-	plan.Settings.MaxPending = clamp(plan.Settings.MaxPending, 1, maxPending)
+	if n := plan.Settings.MaxPending; n <= 0 || n > maxPending {
+		plan.Settings.MaxPending = maxPending
+	}
 	if plan.Settings.HeartbeatTimeout <= 0 {
 		plan.Settings.HeartbeatTimeout = defaultHeartbeatTimeout
 	}

@@ -21,6 +21,10 @@ var (
 
 // execute runs all steps, then those of on_exit, stores the instance's state and
 // ends the run.
+//
+// The first cancel kills what runs then: the steps, after which on_exit runs to its
+// end, or on_exit itself. Another one changes nothing, and neither does one that
+// comes when all steps have ended.
 func (r *run) execute() (api.RunResult, error) {
 	if err := r.begin(); err != nil {
 		return api.RunResult{}, r.abandon(err)
@@ -29,7 +33,7 @@ func (r *run) execute() (api.RunResult, error) {
 	r.phase(r.ctx, r.steps[:main])
 
 	exit := r.ctx
-	if r.killed {
+	if r.ctx.Err() != nil {
 		exit, _ = workflow.NewDisconnectedContext(r.ctx)
 	}
 	r.phase(exit, r.steps[main:])
@@ -38,9 +42,10 @@ func (r *run) execute() (api.RunResult, error) {
 
 // phase runs some of the steps until all have ended. A cancel of ctx kills them.
 func (r *run) phase(ctx workflow.Context, steps []*step) {
-	p := newPhase(r, ctx, steps)
-	p.loop()
-	r.killed = r.killed || p.stopping
+	newPhase(r, ctx, steps).loop()
+	for _, s := range steps {
+		r.killed = r.killed || s.state.Status == api.StatusKilled
+	}
 }
 
 func (r *run) begin() error {
@@ -66,9 +71,9 @@ func (r *run) begin() error {
 }
 
 // outcome is the run's status as far as it is known now.
-func (r *run) outcome(killed bool) api.Status {
+func (r *run) outcome() api.Status {
 	switch {
-	case killed || r.killed:
+	case r.killed:
 		return api.StatusKilled
 	case r.reason != "":
 		return api.StatusFailed
@@ -84,7 +89,7 @@ func (r *run) failed(s *step, reason string) {
 }
 
 func (r *run) end() (api.RunResult, error) {
-	r.status, r.ended = r.outcome(false), workflow.Now(r.ctx)
+	r.status, r.ended = r.outcome(), workflow.Now(r.ctx)
 	if r.status == api.StatusKilled {
 		r.reason = killedReason + andBefore(r.reason)
 	}

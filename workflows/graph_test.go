@@ -214,3 +214,25 @@ func TestStateIsAnsweredBeforePrepare(t *testing.T) {
 	same(t, "steps", len(early.Steps), 0)
 	same(t, "requested", early.Requested, "tester")
 }
+
+func TestSavingIsRetriedAndVisible(t *testing.T) {
+	w := newWorld(t, "name: f\nsteps: {a: {run: ./x}}\n", nil)
+	w.saveFailures = 5 // 31 s of backoff
+	var running, saving string
+	w.script = func(api.LaunchInput, api.LaunchPartition) (tasklet.Result, time.Duration) {
+		return ok(), 10 * time.Second
+	}
+	w.env.RegisterDelayedCallback(func() { running = w.details() }, 5*time.Second)
+	w.env.RegisterDelayedCallback(func() { saving = w.details() }, 20*time.Second)
+	w.succeed()
+	same(t, "saved", len(w.saved), 1)
+	if !strings.Contains(running, "| a | running | 0/1 | 1 |") {
+		t.Errorf("details while running:\n%s", running)
+	}
+	if !strings.Contains(saving, "Storing the last state") || !strings.Contains(saving, "| a | succeeded | 1/1 |") {
+		t.Errorf("details while saving:\n%s", saving)
+	}
+	if last := w.details(); strings.Contains(last, "Storing") || !strings.Contains(last, "· succeeded ·") {
+		t.Errorf("details at the end:\n%s", last)
+	}
+}

@@ -103,3 +103,11 @@ steps: {a: {run: ./x}, b: {run: ./x}}
 	state := w.state()
 	same(t, "reason", state.Reason, "killed on request; before that: step a: exit code 9; log: baas logs "+state.Run+"/a")
 }
+
+func TestKillAfterTheLastStepChangesNothing(t *testing.T) {
+	w := newWorld(t, "name: f\nsteps: {a: {run: ./x}}\n", nil)
+	w.saveDelay = time.Hour
+	w.env.RegisterDelayedCallback(w.env.CancelWorkflow, 10*time.Minute)
+	w.succeed()
+	same(t, "saved", w.saved[0].Status, api.StatusSucceeded)
+}

@@ -216,7 +216,9 @@ func (p *phase) start(s *step) {
 	s.begin(items)
 }
 
-// finish ends a step for good and makes its result known to expressions.
+// finish ends a step for good and makes its result known to expressions. That of a
+// step that did not succeed has no outputs: reading one is an evaluation error of
+// the reader, which has() or a look at the status avoids.
 func (p *phase) finish(s *step, status api.Status) {
 	s.state.Status = status
 	if !s.state.Started.IsZero() {
@@ -304,7 +306,7 @@ func (p *phase) scope() flow.Scope {
 		Date:  p.in.OrderDate,
 	}
 	if p.exiting() {
-		info.Status = string(p.outcome(p.stopping))
+		info.Status = string(p.outcome())
 		info.FailedStep, info.Reason = p.failedStep, p.reason
 		if p.killed {
 			info.Reason = killedReason + andBefore(p.reason)

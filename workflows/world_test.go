@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	sdkpb "go.temporal.io/api/sdk/v1"
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/converter"
@@ -37,6 +38,8 @@ type world struct {
 	prepareErr   error
 	atOnce       bool // activities end at once: the environment wakes no child later
 	prepareDelay time.Duration
+	saveDelay    time.Duration
+	saveFailures int
 
 	mu       sync.Mutex
 	prepared []api.PrepareInput
@@ -180,11 +183,34 @@ func (w *world) killTasks(_ context.Context, in api.KillInput) error {
 	return nil
 }
 
-func (w *world) save(_ context.Context, state api.RunState) error {
+func (w *world) save(ctx context.Context, state api.RunState) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.saveFailures > 0 {
+		w.saveFailures--
+		return errors.New("storage cannot be reached")
+	}
 	w.saved = append(w.saved, state)
+	if w.saveDelay > 0 {
+		token := activity.GetInfo(ctx).TaskToken
+		w.env.RegisterDelayedCallback(func() { w.complete(token, nil) }, w.saveDelay)
+		return activity.ErrResultPending
+	}
 	return nil
+}
+
+// details are the current details, as the Temporal Web UI gets them.
+func (w *world) details() string {
+	w.t.Helper()
+	value, err := w.env.QueryWorkflow("__temporal_workflow_metadata")
+	if err != nil {
+		w.t.Fatalf("query: %v", err)
+	}
+	var metadata sdkpb.WorkflowMetadata
+	if err := value.Get(&metadata); err != nil {
+		w.t.Fatalf("query: %v", err)
+	}
+	return metadata.CurrentDetails
 }
 
 // run executes the flow to its end.

@@ -403,7 +403,6 @@ func TestStopCuts(t *testing.T) {
 	s := openStore(t, t.TempDir(), Options{})
 	g := serveStore(t, s, GatewayOptions{})
 	r, w := io.Pipe()
-	defer w.Close()
 	request, err := http.NewRequest("PUT", signed(t, s, "PUT", "key"), r)
 	if err != nil {
 		t.Fatal(err)
@@ -412,18 +411,23 @@ func TestStopCuts(t *testing.T) {
 	go func() {
 		response, err := http.DefaultClient.Do(request)
 		if err == nil {
-			err = errors.Join(response.Body.Close())
+			err = response.Body.Close()
 		}
 		failed <- err
 	}()
 	if _, err := io.WriteString(w, strings.Repeat("x", 100<<10)); err != nil {
 		t.Fatal(err)
 	}
+	waitFor(t, "the Put to begin", func() bool {
+		entries, err := readDir(s.root, tempDir)
+		return err == nil && len(entries) == 1
+	})
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	if err := g.Stop(ctx); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("Stop: %v", err)
 	}
+	w.CloseWithError(io.ErrClosedPipe) // the client waits for its body, even now
 	if err := <-failed; err == nil {
 		t.Error("the transfer ended well")
 	}
@@ -432,6 +436,17 @@ func TestStopCuts(t *testing.T) {
 	}
 	if _, err := s.Stat(t.Context(), "key"); !errors.Is(err, storage.ErrNotExist) {
 		t.Errorf("stat: %v", err)
+	}
+}
+
+func waitFor(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(20 * time.Second); !done(); <-tick.C {
+		if time.Now().After(deadline) {
+			t.Fatal("waited in vain for ", what)
+		}
 	}
 }
 

@@ -2,7 +2,9 @@ package file
 
 import (
 	"cmp"
+	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -75,17 +77,22 @@ func (g *Gateway) put(w *transfer, r *http.Request, grant grant) {
 	}
 	if max := g.opts.MaxSize; max > 0 {
 		if r.ContentLength > max {
-			g.failStore(w, r, &http.MaxBytesError{Limit: max})
+			failBody(w, &http.MaxBytesError{Limit: max})
 			return
 		}
 		r.Body = http.MaxBytesReader(w.ResponseWriter, r.Body, max)
 	}
 	// A body that is cut short reads as an error, with Content-Length and
-	// chunked alike, and so nothing is stored.
+	// chunked alike, and so nothing is stored. One that came whole is stored,
+	// also when its sender has left since.
 	body := &idleReader{r: r.Body, control: w.control, idle: w.idle}
-	etag, err := g.store.putGrant(r, grant, body)
+	etag, err := g.store.putGrant(context.WithoutCancel(r.Context()), grant, body)
 	w.extendWrite()
-	if err != nil {
+	switch {
+	case body.err != nil:
+		failBody(w, body.err)
+		return
+	case err != nil:
 		g.failStore(w, r, err)
 		return
 	}
@@ -93,34 +100,41 @@ func (g *Gateway) put(w *transfer, r *http.Request, grant grant) {
 	w.WriteHeader(http.StatusOK)
 }
 
-func (s *Store) putGrant(r *http.Request, g grant, body io.Reader) (etag string, err error) {
+func (s *Store) putGrant(ctx context.Context, g grant, body io.Reader) (etag string, err error) {
 	if g.part != 0 {
-		return s.putPart(r.Context(), g.key, g.upload, g.part, body)
+		return s.putPart(ctx, g.key, g.upload, g.part, body)
 	}
-	info, err := s.Put(r.Context(), g.key, body, storage.PutOptions{})
+	info, err := s.Put(ctx, g.key, body, storage.PutOptions{})
 	return info.ETag, err
 }
 
-func (g *Gateway) failStore(w *transfer, r *http.Request, err error) {
+func failBody(w *transfer, err error) {
 	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		fail(w, http.StatusRequestEntityTooLarge, fmt.Sprintf("an object has at most %d bytes here", tooLarge.Limit))
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		fail(w, http.StatusRequestTimeout, "the body stood still for too long")
+	default:
+		fail(w, http.StatusBadRequest, "the body was cut short or is malformed")
+	}
+}
+
+func (g *Gateway) failStore(w *transfer, r *http.Request, err error) {
 	switch {
 	case errors.Is(err, storage.ErrNotExist):
 		fail(w, http.StatusNotFound, "no such object or upload")
+		return
 	case errors.Is(err, storage.ErrInvalidKey):
 		fail(w, http.StatusConflict, err.Error())
-	case errors.As(err, &tooLarge):
-		fail(w, http.StatusRequestEntityTooLarge, tooLarge.Error())
-	case errors.Is(err, io.ErrUnexpectedEOF), r.Context().Err() != nil:
-		fail(w, http.StatusBadRequest, "the body was cut short")
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		fail(w, http.StatusRequestTimeout, "the body stood still for too long")
-	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		g.log.Error("gateway", "method", r.Method, "path", r.URL.Path, "error", err)
-		fail(w, http.StatusInsufficientStorage, "the store is full")
-	default:
-		g.log.Error("gateway", "method", r.Method, "path", r.URL.Path, "error", err)
-		fail(w, http.StatusInternalServerError, "the store failed")
+		return
 	}
+	g.log.Error("the gateway's store failed", "method", r.Method, "path", r.URL.Path, "error", err)
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		fail(w, http.StatusInsufficientStorage, "the store is full")
+		return
+	}
+	fail(w, http.StatusInternalServerError, "the store failed")
 }
 
 func fail(w http.ResponseWriter, status int, reason string) { http.Error(w, reason, status) }
@@ -182,11 +196,15 @@ type idleReader struct {
 	r       io.Reader
 	control *http.ResponseController
 	idle    time.Duration
+	err     error // of r, but for io.EOF
 }
 
 func (i *idleReader) Read(p []byte) (int, error) {
 	_ = i.control.SetReadDeadline(time.Now().Add(i.idle))
 	n, err := i.r.Read(p)
+	if err != nil && err != io.EOF {
+		i.err = err
+	}
 	if err != nil {
 		// The server watches the connection while the object is published: no
 		// deadline of ours may look to it as if the client had gone.

@@ -122,7 +122,7 @@ func (a *Agent) open() (err error) {
 	if err != nil {
 		return err
 	}
-	a.addr = listener.Addr().String()
+	a.addr = reachable(listener.Addr())
 	if err := a.setInfo(recovered); err != nil {
 		return errors.Join(err, listener.Close())
 	}
@@ -158,6 +158,14 @@ func (a *Agent) listen(before *mesos.AgentInfo) (net.Listener, error) {
 	return net.Listen("tcp", a.cfg.Listen)
 }
 
+// reachable is the address for executors, which are on this machine.
+func reachable(addr net.Addr) string {
+	if tcp, ok := addr.(*net.TCPAddr); ok && tcp.IP.IsUnspecified() {
+		return net.JoinHostPort("127.0.0.1", strconv.Itoa(tcp.Port))
+	}
+	return addr.String()
+}
+
 func (a *Agent) metaDir() string { return filepath.Join(a.cfg.WorkDir, "meta") }
 
 // Addr is the host:port that the agent serves.
@@ -171,7 +179,7 @@ func (a *Agent) ID() mesos.AgentID {
 	return mesos.AgentID{}
 }
 
-// Ready is closed when recovery has finished.
+// Ready is closed when recovery has finished; never if Stop came before.
 func (a *Agent) Ready() <-chan struct{} { return a.ready }
 
 func (a *Agent) setID(id *mesos.AgentID) {
@@ -237,6 +245,9 @@ func (a *Agent) Terminate(ctx context.Context) error {
 
 // shutDown ends all frameworks, then calls then.
 func (a *Agent) shutDown(then func()) {
+	if a.state == recovering {
+		close(a.ready)
+	}
 	a.state = terminating
 	a.stopTimers()
 	a.onIdle = then

@@ -53,33 +53,38 @@ func (a *Agent) authenticate(w http.ResponseWriter, r *http.Request) (*claims, e
 	return &c, nil
 }
 
+// invalid is why a call is refused as a whole.
+func invalid(format string, args ...any) error {
+	return refuse(http.StatusBadRequest, format, args...)
+}
+
 // validateCall is validateExecutorCall of src/common/validation.cpp.
 func validateCall(call executor.Call) error {
 	if call.Type == executor.Call_HEARTBEAT {
 		return nil // may have empty IDs
 	}
 	if call.ExecutorID.Value == "" {
-		return refuse(0, "Expecting 'executor_id' to be present")
+		return invalid("Expecting 'executor_id' to be present")
 	}
 	if call.FrameworkID.Value == "" {
-		return refuse(0, "Expecting 'framework_id' to be present")
+		return invalid("Expecting 'framework_id' to be present")
 	}
 	switch call.Type {
 	case executor.Call_SUBSCRIBE:
 		if call.Subscribe == nil {
-			return refuse(0, "Expecting 'subscribe' to be present")
+			return invalid("Expecting 'subscribe' to be present")
 		}
 	case executor.Call_UPDATE:
 		if call.Update == nil {
-			return refuse(0, "Expecting 'update' to be present")
+			return invalid("Expecting 'update' to be present")
 		}
 		return validateStatus(call, call.Update.Status)
 	case executor.Call_MESSAGE:
 		if call.Message == nil {
-			return refuse(0, "Expecting 'message' to be present")
+			return invalid("Expecting 'message' to be present")
 		}
 	case executor.Call_UNKNOWN:
-		return refuse(0, "Expecting 'type' to be present")
+		return invalid("Expecting 'type' to be present")
 	}
 	return nil
 }
@@ -88,20 +93,20 @@ func validateStatus(call executor.Call, status mesos.TaskStatus) error {
 	id := call.ExecutorID.Value
 	switch {
 	case status.TaskID.Value == "":
-		return refuse(0, "Expecting 'task_id' to be present")
+		return invalid("Expecting 'task_id' to be present")
 	case status.State == nil:
-		return refuse(0, "Expecting 'state' to be present")
+		return invalid("Expecting 'state' to be present")
 	case status.UUID == nil:
-		return refuse(0, "Expecting 'uuid' to be present")
+		return invalid("Expecting 'uuid' to be present")
 	case len(status.UUID) != 16:
-		return refuse(0, "Not a valid UUID: %d bytes", len(status.UUID))
+		return invalid("Not a valid UUID: %d bytes", len(status.UUID))
 	case status.ExecutorID != nil && status.ExecutorID.Value != id:
-		return refuse(0, "ExecutorID in Call: %s does not match ExecutorID in TaskStatus: %s", id, status.ExecutorID.Value)
+		return invalid("ExecutorID in Call: %s does not match ExecutorID in TaskStatus: %s", id, status.ExecutorID.Value)
 	case status.GetSource() != mesos.SOURCE_EXECUTOR || status.Source == nil:
-		return refuse(0, "Received Call from executor %s of framework %s with invalid source, expecting 'SOURCE_EXECUTOR'",
+		return invalid("Received Call from executor %s of framework %s with invalid source, expecting 'SOURCE_EXECUTOR'",
 			id, call.FrameworkID.Value)
 	case *status.State == mesos.TASK_STAGING:
-		return refuse(0, "Received TASK_STAGING from executor %s of framework %s which is not allowed", id, call.FrameworkID.Value)
+		return invalid("Received TASK_STAGING from executor %s of framework %s which is not allowed", id, call.FrameworkID.Value)
 	}
 	return nil
 }

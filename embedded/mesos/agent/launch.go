@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	mesos "github.com/mesos/mesos-go/api/v1/lib"
@@ -154,10 +155,12 @@ func (a *Agent) startContainer(ctx context.Context, p plan) (*container.Containe
 }
 
 func (a *Agent) fetch(ctx context.Context, p plan) error {
-	if len(p.command.URIs) == 0 {
-		return nil
+	stdout, err := openSandboxLog(filepath.Join(p.dir, "stdout")) // so that it gets its owner
+	if err != nil {
+		return err
 	}
-	log, err := os.OpenFile(filepath.Join(p.dir, "stderr"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+	stdout.Close()
+	log, err := openSandboxLog(filepath.Join(p.dir, "stderr"))
 	if err != nil {
 		return err
 	}
@@ -166,13 +169,18 @@ func (a *Agent) fetch(ctx context.Context, p plan) error {
 		Sandbox: p.dir, URIs: p.command.URIs, User: p.credential.name, Credential: p.credential.container, Log: log,
 	})
 	if err != nil {
-		return fmt.Errorf("Failed to fetch all URIs for container '%s': %w", p.id, err) //nolint:staticcheck // Mesos' words
+		return fmt.Errorf("failed to fetch all URIs for container '%s': %w", p.id, err)
 	}
 	return nil
 }
 
+// openSandboxLog follows no link: what was fetched may have put one there.
+func openSandboxLog(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND|syscall.O_NOFOLLOW, 0o644)
+}
+
 func appendTo(path, line string) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+	f, err := openSandboxLog(path)
 	if err != nil {
 		return
 	}
@@ -245,7 +253,7 @@ func (a *Agent) launched(e *executorRun, c *container.Container, err error) {
 		a.saveContainer(e)
 	}
 	a.watch(e)
-	if e.doomed {
+	if e.doomed || e.state == executorTerminating {
 		a.destroy(e)
 	}
 }

@@ -79,10 +79,10 @@ func (a *Agent) agentState() link.AgentState {
 				s.Executors = append(s.Executors, link.ExecutorState{Framework: f.id(), Info: e.info})
 			}
 			for _, t := range e.launched {
-				s.Tasks = append(s.Tasks, *t)
+				s.Tasks = append(s.Tasks, copyTask(t))
 			}
 			for _, t := range e.terminated {
-				s.Tasks = append(s.Tasks, *t)
+				s.Tasks = append(s.Tasks, copyTask(t))
 			}
 			for _, t := range e.queued {
 				s.Tasks = append(s.Tasks, newTask(t, f.id(), mesos.TASK_STAGING))
@@ -181,6 +181,9 @@ func (a *Agent) removed(reason string) {
 	a.shutDown(func() {
 		if err := a.store.ForgetAgent(); err != nil {
 			a.log.Error("checkpoint is not removed", "error", err)
+		}
+		for _, s := range a.streams {
+			s.end()
 		}
 		a.setID(nil)
 		a.state = disconnected

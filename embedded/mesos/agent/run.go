@@ -64,7 +64,7 @@ func (a *Agent) updateFramework(info mesos.FrameworkInfo) {
 // runTask hands a task to its executor, and starts that first if there is none.
 func (a *Agent) runTask(info mesos.FrameworkInfo, task mesos.TaskInfo) {
 	log := a.log.With("framework", info.GetID().GetValue(), "task", task.TaskID.Value)
-	if a.state == recovering || a.state == terminating || a.info.ID == nil || task.AgentID != *a.info.ID {
+	if info.ID == nil || a.state == recovering || a.state == terminating || a.info.ID == nil || task.AgentID != *a.info.ID {
 		log.Warn("task is ignored", "state", a.state, "meant for", task.AgentID.Value)
 		return
 	}

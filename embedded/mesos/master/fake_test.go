@@ -19,7 +19,6 @@ type fakeAgent struct {
 	deaf     bool // does not answer pings
 	messages chan string
 	tasks    chan mesos.TaskInfo
-	known    []link.TaskRef
 }
 
 func (a *fakeAgent) note(format string, args ...any) {

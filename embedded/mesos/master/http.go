@@ -75,7 +75,7 @@ func (m *Master) endpoint(realm string, serve func(w http.ResponseWriter, r *htt
 			writeError(w, httpErrorf(http.StatusUnauthorized, "401 Unauthorized."))
 			return
 		}
-		err := m.ready(w, r)
+		err := m.available(w, r)
 		if err == nil {
 			err = serve(w, r, principal)
 		}
@@ -85,8 +85,8 @@ func (m *Master) endpoint(realm string, serve func(w http.ResponseWriter, r *htt
 	})
 }
 
-// ready refuses calls that this master cannot take now.
-func (m *Master) ready(w http.ResponseWriter, r *http.Request) error {
+// available refuses calls that this master cannot take now.
+func (m *Master) available(w http.ResponseWriter, r *http.Request) error {
 	if m.cfg.Leader != nil {
 		if leader, leading := m.cfg.Leader(); !leading {
 			u, err := url.Parse(leader)
@@ -97,7 +97,9 @@ func (m *Master) ready(w http.ResponseWriter, r *http.Request) error {
 			return httpErrorf(http.StatusTemporaryRedirect, "")
 		}
 	}
-	if !m.recovered.Load() {
+	select {
+	case <-m.ready:
+	default:
 		return httpErrorf(http.StatusServiceUnavailable, "Master has not finished recovery")
 	}
 	if r.Method != http.MethodPost {

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -33,11 +32,11 @@ type Master struct {
 	box      *mailbox
 	started  time.Time
 
-	recovered atomic.Bool
-	stop      chan struct{} // closed when Stop begins
-	stopOnce  sync.Once
-	running   sync.WaitGroup
-	requests  requestGate
+	ready    chan struct{} // closed when the registry is recovered
+	stop     chan struct{} // closed when Stop begins
+	stopOnce sync.Once
+	running  sync.WaitGroup
+	requests requestGate
 
 	state // owned by the goroutine of loop
 }
@@ -86,6 +85,7 @@ func newMaster(cfg Config, store store) (*Master, error) {
 		listener: listener,
 		box:      newMailbox(),
 		started:  time.Now(),
+		ready:    make(chan struct{}),
 		stop:     make(chan struct{}),
 		registry: &registry{store: store},
 		state: state{
@@ -140,6 +140,10 @@ func masterInfo(addr net.Addr) mesos.MasterInfo {
 // URL is the base URL of the HTTP API.
 func (m *Master) URL() string { return "http://" + m.listener.Addr().String() }
 
+// Ready is closed once the registry is read and the master takes calls. It never
+// is if the registry cannot be read.
+func (m *Master) Ready() <-chan struct{} { return m.ready }
+
 // ID is the master's ID, a new one for every start.
 func (m *Master) ID() string { return m.info.ID }
 
@@ -192,7 +196,7 @@ func (m *Master) recover() error {
 	if len(m.recoveredAgents) > 0 {
 		m.after(m.cfg.AgentReregisterTimeout, m.recoveredAgentsTimeout)
 	}
-	m.recovered.Store(true)
+	close(m.ready)
 	m.log.Info("master: recovered", "url", m.URL(), "id", m.info.ID, "agents", len(m.recoveredAgents))
 	return nil
 }

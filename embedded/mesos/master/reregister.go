@@ -1,6 +1,7 @@
 package master
 
 import (
+	"slices"
 	"time"
 
 	mesos "github.com/mesos/mesos-go/api/v1/lib"
@@ -126,6 +127,7 @@ func (m *Master) readmitAgent(l link.Agent, state link.AgentState, total bag) *a
 	}
 	for i := range state.Tasks {
 		t := &task{Task: state.Tasks[i], used: m.held(state.Tasks[i].Resources)}
+		t.Statuses = slices.Clone(t.Statuses) // the agent's own is not to be appended to
 		if m.completed.has(t.FrameworkID.Value) || t.State == nil {
 			continue
 		}

@@ -86,7 +86,7 @@ func validateFramework(info *mesos.FrameworkInfo) error {
 func validateUpdate(old, next *mesos.FrameworkInfo) error {
 	switch {
 	case (old.Principal == nil) != (next.Principal == nil) || old.GetPrincipal() != next.GetPrincipal():
-		return errors.New("Changing framework's principal is not allowed.") //nolint:staticcheck // as Mesos says it
+		return errors.New("changing framework's principal is not allowed")
 	case old.User != next.User:
 		return fmt.Errorf("updating 'FrameworkInfo.user' is unsupported; attempted to update from '%s' to '%s'", old.User, next.User)
 	case old.GetCheckpoint() != next.GetCheckpoint():

@@ -30,7 +30,7 @@ func (m *Master) validateTask(f *framework, a *agent, role string, t *mesos.Task
 		return launchPlan{}, err
 	}
 	if (t.Executor == nil) == (t.Command == nil) {
-		return launchPlan{}, errors.New("Task should have at least one (but not both) of CommandInfo or ExecutorInfo present") //nolint:staticcheck // shown to users as is
+		return launchPlan{}, errors.New("task should have at least one (but not both) of CommandInfo or ExecutorInfo present")
 	}
 	plan := launchPlan{executor: newBag()}
 	if t.Executor != nil {

@@ -69,10 +69,10 @@ func generate(ctx context.Context, out, only string, dry bool) error {
 			}
 			name := scene.name
 			if i > 0 {
-				name = fmt.Sprintf("%s-%d", name, i)
+				name += "_child"
 			}
 			fmt.Printf("%-20s %6d events\n", name, len(history.Events))
-			if dry {
+			if dry || scene.counted {
 				continue
 			}
 			if err := write(filepath.Join(out, name+".json"), history); err != nil {
@@ -152,8 +152,15 @@ func (s *stage) history(ctx context.Context, id string) (*historypb.History, err
 	return history, nil
 }
 
+// write leaves out what names the machine: the queues that workers make for themselves.
 func write(path string, history *historypb.History) error {
-	data, err := temporalproto.CustomJSONMarshalOptions{Indent: " "}.Marshal(history)
+	for _, event := range history.Events {
+		queue := event.GetWorkflowTaskScheduledEventAttributes().GetTaskQueue()
+		if queue.GetKind() == enumspb.TASK_QUEUE_KIND_STICKY {
+			queue.Name = "sticky"
+		}
+	}
+	data, err := temporalproto.CustomJSONMarshalOptions{}.Marshal(history)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"strings"
+
 	"github.com/baas-batch/baas/api"
 	"github.com/baas-batch/baas/flow"
 	"github.com/baas-batch/baas/tasklet"
@@ -21,6 +23,7 @@ type scene struct {
 	relayed   bool   // started under another ID
 	framework bool   // MesosFramework instead of a flow
 	killAfter int    // cancel when that many tasks run
+	counted   bool   // its events are only counted: the history is too large to be kept
 	outcome   func(in api.LaunchInput, p api.LaunchPartition) tasklet.Result
 }
 
@@ -114,13 +117,17 @@ on_exit: {clean: {run: ./x, with: {status: '${{ run.status }}'}}}
 	{name: "relay", relayed: true, outcome: succeeds(map[string]string{"x": "7"}), source: `
 steps: {a: {run: ./x, outputs: {x: int}}}
 `},
-	{name: "relay-kill", relayed: true, killAfter: 1, source: `
+	{name: "relay_kill", relayed: true, killAfter: 1, source: `
 steps: {long: {run: ./x}}
 `},
 	{name: "invalid", invalid: "flow.yaml:3:1: two problems\nflow.yaml:4:1: at once"},
 	{name: "framework", framework: true, killAfter: 1},
-	// Only counted: too large to be kept.
-	{name: "count-10000", outcome: succeeds(nil), source: `
+	{name: "ten_thousand", counted: true, outcome: succeeds(nil), source: `
 steps: {many: {run: ./x, for_each: {from: 1, to: 10000}, with: {n: '${{ item }}'}}}
+`},
+	// More than one request of a worker could carry: launched over several workflow tasks.
+	{name: "large_inputs", counted: true, outcome: succeeds(nil), source: `
+params: {text: {type: string, default: '` + strings.Repeat("x", 1000) + `'}}
+steps: {many: {run: ./x, for_each: {from: 1, to: 10000}, with: {n: '${{ params.text }}'}}}
 `},
 }

@@ -91,6 +91,9 @@ func open(resolve Resolve, name string) (*os.File, fs.FileInfo, error) {
 	if root.Rest == "" {
 		return inspect(os.OpenFile(real, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOFOLLOW, 0))
 	}
+	if !filepath.IsLocal(root.Rest) { // whatever lies there must not show in the answer
+		return nil, nil, fmt.Errorf("%w: '%s' is inaccessible", ErrInvalid, name)
+	}
 	full, err := filepath.EvalSymlinks(filepath.Join(real, root.Rest))
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {

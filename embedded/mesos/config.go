@@ -1,0 +1,59 @@
+package mesos
+
+import (
+	"errors"
+	"log/slog"
+	"time"
+
+	api "github.com/mesos/mesos-go/api/v1/lib"
+
+	"github.com/baas-batch/baas/embedded/mesos/agent"
+	"github.com/baas-batch/baas/embedded/mesos/link"
+	"github.com/baas-batch/baas/embedded/mesos/master"
+)
+
+// Config describes a cluster.
+type Config struct {
+	// Dir holds the master's registry and, for each agent, its sandboxes and
+	// checkpoints. A cluster started again on it takes up where the last one was
+	// left. One cluster at a time may use it.
+	Dir string
+	// MasterPort is the port on 127.0.0.1 that the master should have; if it is
+	// taken, or 0, any free one will do. A port once had is preferred from then on.
+	MasterPort int
+	// Agents are the cluster's agents; none means one with the machine's resources.
+	Agents []AgentConfig
+	Logger *slog.Logger // default: discards
+
+	// Master and Agent set times and other limits of the parts. What this package
+	// sets itself (listeners, directories, loggers, resources) is ignored there.
+	Master master.Config
+	Agent  agent.Config
+
+	// OnUpdate, for tests, sees every status update on its way from an agent to
+	// the master and may drop or delay it. It is called from several goroutines.
+	OnUpdate func(link.StatusUpdate) (drop bool, delay time.Duration)
+}
+
+// AgentConfig describes one agent.
+type AgentConfig struct {
+	// Port on 127.0.0.1, as MasterPort.
+	Port int
+	// Resources, unreserved; nil means those of the machine: its CPUs, most of its
+	// memory and disk, no GPUs.
+	Resources  []api.Resource
+	Attributes []api.Attribute
+}
+
+func (c *Config) setDefaults() error {
+	if c.Dir == "" {
+		return errors.New("mesos: no data directory")
+	}
+	if len(c.Agents) == 0 {
+		c.Agents = []AgentConfig{{}}
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return nil
+}

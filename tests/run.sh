@@ -1,0 +1,44 @@
+#!/bin/sh
+# Runs all checks and tests; installs what they need. Usage: tests/run.sh [go test arguments]
+#
+# Needs Go. On Debian as root it installs missing packages by itself; elsewhere
+# it names them.
+set -eu
+cd "$(dirname "$0")/.."
+export CGO_ENABLED=1 GOFLAGS="${GOFLAGS:-}"
+
+need() { # need COMMAND PACKAGE
+	command -v "$1" >/dev/null 2>&1 && return
+	if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+		echo "installing $2"
+		[ -n "${updated:-}" ] || { apt-get update -qq; updated=1; }
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$2" >/dev/null
+	else
+		echo "tests: please install $2 (for $1)" >&2
+		exit 1
+	fi
+}
+need gcc gcc # the race detector
+need chromium chromium
+
+STATICCHECK=honnef.co/go/tools/cmd/staticcheck@v0.8.2
+WORKFLOWCHECK=go.temporal.io/sdk/contrib/tools/workflowcheck@v0.6.0
+
+echo "== gofmt"
+unformatted=$(gofmt -l $(git ls-files '*.go'))
+[ -z "$unformatted" ] || { echo "not formatted: $unformatted" >&2; exit 1; }
+echo "== go mod tidy"
+go mod tidy -diff
+echo "== go vet"
+go vet ./...
+echo "== staticcheck"
+go run "$STATICCHECK" ./...
+echo "== workflowcheck"
+go run "$WORKFLOWCHECK" -config workflowcheck.config.yaml ./workflows/...
+echo "== binaries"
+CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o bin/ ./cmd/...
+size=$(wc -c <bin/baas-executor)
+echo "baas-executor: $((size / 1024)) KiB"
+[ "$size" -lt $((15 * 1024 * 1024)) ] || { echo "baas-executor is over 15 MB" >&2; exit 1; }
+echo "== go test"
+go test -race -timeout 40m "${@:-./...}"
