@@ -20,8 +20,8 @@ func (e *entry) attach(in api.LaunchInput, details api.Details, token []byte, tr
 	if e.orphan { // the last attempt was given up, this one is wanted
 		e.orphan = false
 	}
-	e.token, e.lapsed = token, false
 	e.adoptDetails(details)
+	e.token, e.lapsed = token, false
 	if e.in == nil {
 		e.in = &in
 		e.prefix = api.StepPrefix(in.App, in.Run, in.Step)
@@ -49,7 +49,7 @@ func (e *entry) adoptDetails(d api.Details) {
 		e.generations[first] = max(e.generations[first], generation)
 	}
 	if e.prefix == "" {
-		e.prefix, e.attempt, e.total = d.Prefix, d.Attempt, d.Total
+		e.prefix, e.attempt, e.total, e.token = d.Prefix, d.Attempt, d.Total, d.Token
 	}
 	for _, t := range d.Tasks {
 		if t.Generation < e.generations[t.First] || e.find(t.First, t.Generation) != nil || e.finished(t.First) {
@@ -86,6 +86,7 @@ func (e *entry) bindPacks() {
 			e.drop(p)
 			continue
 		}
+		e.h.fw.Describe(e.taskID(p), e.in.Owner, e.resources())
 		if p.phase == phaseAttaching {
 			unknown = append(unknown, mesos.TaskRef{TaskID: e.taskID(p), AgentID: p.agent.ID})
 		}
@@ -150,11 +151,15 @@ func (e *entry) submit(p *pack) {
 		Name:      name,
 		Owner:     e.in.Owner,
 		Priority:  -e.in.Priority, // Temporal's priorities begin with 1, the highest
-		Resources: mesos.Resources{CPUs: e.in.CPUs, Mem: e.in.Mem, Disk: e.in.Disk, GPUs: e.in.GPUs},
+		Resources: e.resources(),
 		Executor:  mesos.ExecutorSpec{Owner: e.in.Owner, Image: e.in.Image},
 		Labels:    map[string]string{"baas_run": e.in.Run, "baas_step": e.in.Step},
 		Grace:     e.in.Grace, AvoidAgents: p.avoid, Submitted: time.Now(),
 	})
+}
+
+func (e *entry) resources() mesos.Resources {
+	return mesos.Resources{CPUs: e.in.CPUs, Mem: e.in.Mem, Disk: e.in.Disk, GPUs: e.in.GPUs}
 }
 
 // loadResults takes all results of this activity that lie in storage, whichever

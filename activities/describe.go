@@ -58,21 +58,26 @@ func newDescriber(t Temporal, timeout time.Duration) *describer {
 
 // activity tells how an activity stands, and gives its last heartbeat details.
 func (d *describer) activity(ctx context.Context, key tasklet.ActivityKey) (standing, api.Details, error) {
-	var details api.Details
 	call, err := d.run(ctx, workflowRun{key.WorkflowID, key.RunID})
 	if err != nil {
-		return 0, details, err
+		return 0, api.Details{}, err
 	}
 	if call.closed {
-		return standsClosed, details, nil
+		return standsClosed, api.Details{}, nil
 	}
 	p, ok := call.pending[key.ActivityID]
 	if !ok {
-		return standsGone, details, nil
+		return standsGone, api.Details{}, nil
 	}
+	return read(p)
+}
+
+// read tells how a pending activity stands.
+func read(p *workflowpb.PendingActivityInfo) (standing, api.Details, error) {
+	var details api.Details
 	if p.GetHeartbeatDetails() != nil {
 		if err := converter.GetDefaultDataConverter().FromPayloads(p.GetHeartbeatDetails(), &details); err != nil {
-			return 0, details, fmt.Errorf("heartbeat details of %s: %w", key, err)
+			return 0, details, fmt.Errorf("heartbeat details of activity %s: %w", p.GetActivityId(), err)
 		}
 	}
 	switch p.GetState() {

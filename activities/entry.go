@@ -162,7 +162,7 @@ func (e *entry) changed() {
 	if e.lapsed || e.orphan {
 		return
 	}
-	soon := time.Now().Add(min(2*time.Second, e.h.cfg.HeartbeatTimeout/6)).UnixNano()
+	soon := time.Now().Add(min(time.Second, e.h.cfg.HeartbeatTimeout/6)).UnixNano()
 	if at := e.nextBeat.Load(); at == 0 || at > soon {
 		e.nextBeat.Store(soon)
 	}
@@ -305,11 +305,7 @@ func (e *entry) release(ctx context.Context) {
 	}
 	e.lapsed = true
 	e.nextBeat.Store(0)
-	err := e.h.cfg.Temporal.CompleteActivity(ctx, e.token, nil,
-		temporal.NewApplicationError("the leader stops; the next one goes on", "LeaderStops"))
-	if err != nil {
-		e.log.Debug("release", "error", err)
-	}
+	e.giveBack(ctx, "the leader stops; the next one goes on")
 }
 
 // details are what the heartbeat carries.
@@ -317,7 +313,7 @@ func (e *entry) details() api.Details {
 	d := api.Details{
 		State: e.overall(), Reason: e.lost, Since: e.since, Prefix: e.prefix,
 		Attempt: e.attempt, Total: e.total, Done: len(e.results),
-		Leader: e.h.cfg.Leader,
+		Leader: e.h.cfg.Leader, Framework: e.h.cfg.Framework, Token: e.token,
 	}
 	agents := make(map[string]int)
 	inTasks := make(map[int]bool)

@@ -218,6 +218,12 @@ func (r *rig) DescribeWorkflowExecution(context.Context, string, string) (*workf
 
 var notFound = serviceerror.NewNotFound("invalid activityID or activity already timed out")
 
+func (r *rig) ListWorkflow(context.Context, *workflowservice.ListWorkflowExecutionsRequest) (*workflowservice.ListWorkflowExecutionsResponse, error) {
+	return &workflowservice.ListWorkflowExecutionsResponse{Executions: []*workflowpb.WorkflowExecutionInfo{{
+		Execution: &commonpb.WorkflowExecution{WorkflowId: r.key.WorkflowID, RunId: r.key.RunID},
+	}}}, nil
+}
+
 // Mesos
 
 type rigFramework rig
@@ -250,7 +256,8 @@ func (f *rigFramework) Reconcile(refs ...mesos.TaskRef) {
 		f.add("reconcile %s on %s", short(r.TaskID), r.AgentID)
 	}
 }
-func (f *rigFramework) Forget(string) {}
+func (f *rigFramework) Forget(string)                            {}
+func (f *rigFramework) Describe(string, string, mesos.Resources) {}
 func (f *rigFramework) Send(agent, executor string, data []byte) error {
 	var o tasklet.Order
 	if err := json.Unmarshal(data, &o); err != nil {

@@ -26,6 +26,7 @@ type Temporal interface {
 	CompleteActivity(ctx context.Context, taskToken []byte, result any, err error) error
 	CompleteActivityByID(ctx context.Context, namespace, workflowID, runID, activityID string, result any, err error) error
 	RecordActivityHeartbeatByID(ctx context.Context, namespace, workflowID, runID, activityID string, details ...any) error
+	ListWorkflow(ctx context.Context, request *workflowservice.ListWorkflowExecutionsRequest) (*workflowservice.ListWorkflowExecutionsResponse, error)
 	DescribeWorkflowExecution(ctx context.Context, workflowID, runID string) (*workflowservice.DescribeWorkflowExecutionResponse, error)
 }
 
@@ -39,6 +40,8 @@ type Framework interface {
 	Forget(taskID string)
 	Send(agentID, executorID string, data []byte) error
 	Explain(taskID string) string
+	// Describe tells owner and resources of a task that the framework has adopted.
+	Describe(taskID, owner string, r mesos.Resources)
 }
 
 // Config of a Handoff. Zero values get defaults where one is named.
@@ -49,7 +52,9 @@ type Config struct {
 	// Leading tells whether the leadership was confirmed within its time-out.
 	Leading func() bool
 	Leader  string // name of this leader, for people
-	Logger  *slog.Logger
+	// Framework is the framework's name: a leader takes over what its own had.
+	Framework string
+	Logger    *slog.Logger
 
 	HeartbeatTimeout time.Duration // of RunTasklets; heartbeats go out at a third of it. Default 1m
 	MaxBacklog       int           // activities taken over and not completed. Default 2000

@@ -435,6 +435,45 @@ func TestForeignFilesAreRefused(t *testing.T) {
 	}
 }
 
+func TestTakeOver(t *testing.T) {
+	details := api.Details{Prefix: "runs/app/app-1-00000001/work/", Total: 2, Token: []byte("old")}
+	t.Run("what waits is asked for at once", func(t *testing.T) {
+		r := newRig(t)
+		r.set(func() { r.details = &details })
+		if err := r.h.TakeOver(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		r.until("released: true")
+		r.deliver(input(0, 1), details, 2)
+		r.until("submit 0.1")
+	})
+	t.Run("what runs is kept alive", func(t *testing.T) {
+		r := newRig(t)
+		running := details
+		running.Total = 1
+		running.Agents = []api.AgentDetail{{ID: "a1"}}
+		running.Tasks = []api.TaskDetail{{First: 0, Count: 1, Generation: 1, State: "RUNNING"}}
+		r.set(func() { r.details = &running })
+		if err := r.h.TakeOver(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		r.never("released: true")
+		if r.h.entry(r.key).nextBeat.Load() == 0 {
+			t.Error("no heartbeat is planned")
+		}
+	})
+	t.Run("another framework's is left alone", func(t *testing.T) {
+		r := newRig(t)
+		foreign := details
+		foreign.Framework = "other"
+		r.set(func() { r.details = &foreign })
+		if err := r.h.TakeOver(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		r.never("released: true")
+	})
+}
+
 func TestReleaseGivesBackOnlyWhatMesosDoesNotHold(t *testing.T) {
 	r := newRig(t)
 	r.deliver(input(0), api.Details{}, 1)

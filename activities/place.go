@@ -61,7 +61,9 @@ func (h *Handoff) Placed(ctx context.Context, pl mesos.Placement) []mesos.Launch
 		}
 	}
 	if !h.cfg.Leading() {
-		return refuse(launches, errNotLeader)
+		// Cancelled: the framework reports the tasks as dropped, so that they are
+		// placed again should the leadership be confirmed after all.
+		return refuse(launches, context.Canceled)
 	}
 	return launches
 }

@@ -45,59 +45,6 @@ func (h *Handoff) Update(u mesos.Update) {
 	})
 }
 
-// adopt makes sure that an entry which Mesos told of, not Temporal, knows what
-// its details say. False when the hand-off closes meanwhile.
-func (e *entry) adopt() bool {
-	if e.in != nil || e.orphan || e.prefix != "" {
-		return true
-	}
-	for {
-		stands, details, err := e.h.desc.activity(e.h.ctx, e.key)
-		switch {
-		case e.h.ctx.Err() != nil:
-			return false
-		case err != nil:
-			e.log.Warn("cannot ask Temporal about a task's activity; trying again", "error", err)
-			select {
-			case <-e.h.ctx.Done():
-				return false
-			case <-time.After(e.h.cfg.RetryPause):
-			}
-			continue
-		case stands == standsClosed || stands == standsGone:
-			e.abandon()
-		default:
-			e.adoptDetails(details)
-			e.adoptResults()
-			if stands == standsCanceled {
-				e.cancel("cancelled", 0)
-			}
-			e.changed()
-		}
-		return true
-	}
-}
-
-// adoptResults adds what is finished already. Partitions that are neither
-// finished nor placed need their input, which only Temporal has.
-func (e *entry) adoptResults() {
-	if e.prefix == "" {
-		e.lapse()
-		return
-	}
-	err := e.loadResults()
-	if err != nil {
-		e.log.Warn("cannot look for results", "error", err)
-	}
-	placed := 0
-	for _, p := range e.packs {
-		placed += p.count
-	}
-	if err != nil || placed+len(e.results) < e.total {
-		e.lapse()
-	}
-}
-
 // update acts upon one status update.
 func (e *entry) update(id tasklet.TaskID, u mesos.Update) {
 	p := e.find(id.First, id.Generation)
@@ -250,14 +197,6 @@ func (e *entry) settle(p *pack, u mesos.Update) {
 
 func (e *entry) anyLost(results []tasklet.Result) bool {
 	return slices.ContainsFunc(results, func(r tasklet.Result) bool { return !e.finished(r.Partition) })
-}
-
-// lapse lets the heartbeat time out, so that Temporal hands the activity over
-// again with its input.
-func (e *entry) lapse() {
-	e.lapsed = true
-	e.nextBeat.Store(0)
-	e.noted()
 }
 
 // resultsOf finds the results of a task that has ended: in the update, else in

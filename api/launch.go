@@ -82,6 +82,10 @@ type Details struct {
 	// task is not in Tasks any more.
 	Generations map[int]int `json:"generations,omitempty"`
 	Leader      string      `json:"leader,omitempty"`
+	Framework   string      `json:"framework,omitempty"`
+	// Token is the task token of the attempt that the leader took over. A new
+	// leader gives the attempt back with it, fenced, when it needs the input.
+	Token []byte `json:"token,omitempty"`
 }
 
 // MaxDetails bounds Details as JSON, in bytes: 2,000 pending activities of one

@@ -99,22 +99,24 @@ type Relay struct {
 
 // StepState is one step of a run.
 type StepState struct {
-	ID         string                     `json:"id"`
-	Needs      []string                   `json:"needs,omitempty"`
-	OnExit     bool                       `json:"on_exit,omitempty"`
-	ForEach    bool                       `json:"for_each,omitempty"`
-	Status     Status                     `json:"status"`
-	Reason     string                     `json:"reason,omitempty"`
-	ExitStatus string                     `json:"exit_status,omitempty"`
-	Partitions int                        `json:"partitions"` // 0 until known
-	Done       int                        `json:"done"`       // succeeded
-	Failed     int                        `json:"failed"`     // for good
-	Active     int                        `json:"active"`     // handed to the scheduler: placed or waiting for an offer
-	Retries    int                        `json:"retries"`
-	Started    time.Time                  `json:"started,omitzero"`
-	Ended      time.Time                  `json:"ended,omitzero"`
-	Usage      tasklet.Usage              `json:"usage"` // sums; memory is the highest
-	Outputs    map[string]json.RawMessage `json:"outputs,omitempty"`
+	ID         string        `json:"id"`
+	Needs      []string      `json:"needs,omitempty"`
+	OnExit     bool          `json:"on_exit,omitempty"`
+	ForEach    bool          `json:"for_each,omitempty"`
+	Status     Status        `json:"status"`
+	Reason     string        `json:"reason,omitempty"`
+	ExitStatus string        `json:"exit_status,omitempty"`
+	Partitions int           `json:"partitions"` // 0 until known
+	Done       int           `json:"done"`       // succeeded
+	Failed     int           `json:"failed"`     // for good
+	Active     int           `json:"active"`     // handed to the scheduler: placed or waiting for an offer
+	Retries    int           `json:"retries"`
+	Started    time.Time     `json:"started,omitzero"`
+	Ended      time.Time     `json:"ended,omitzero"`
+	Usage      tasklet.Usage `json:"usage"` // sums; memory is the highest
+	// Outputs of a step that succeeded; with for_each a list for each, in partition
+	// order, where null stands for an optional output that was not written.
+	Outputs map[string]json.RawMessage `json:"outputs,omitempty"`
 }
 
 // RunResult is the result of BatchFlow.

@@ -2,6 +2,7 @@ package executor
 
 import (
 	"bytes"
+	"slices"
 	"testing"
 	"time"
 
@@ -13,6 +14,12 @@ func (a *testAgent) subscriptions() int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return len(a.subscribe)
+}
+
+func (a *testAgent) calls() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.tokens)
 }
 
 func TestAgentRestart(t *testing.T) {
@@ -31,12 +38,9 @@ func TestAgentRestart(t *testing.T) {
 	r.open("during")
 	r.store.waitPuts(during.Result.Key, 1)
 	r.agent.refuse(true)
+	calls := r.agent.calls()
 	r.agent.start()
-	eventually(t, "refused subscription", func() bool {
-		r.agent.mu.Lock()
-		defer r.agent.mu.Unlock()
-		return len(r.agent.tokens) > 10
-	})
+	eventually(t, "refused subscription", func() bool { return r.agent.calls() >= calls+2 })
 	r.agent.refuse(false)
 	r.agent.wait("second subscription", func() bool { return len(r.agent.subscribe) == 2 })
 	again := r.agent.subscribe[1]
@@ -46,12 +50,19 @@ func TestAgentRestart(t *testing.T) {
 	found := map[string][]mesos.TaskState{}
 	for _, u := range again.UnacknowledgedUpdates {
 		found[u.Status.TaskID.Value] = append(found[u.Status.TaskID.Value], u.Status.GetState())
-		if u.Status.TaskID.Value == before.TaskID && !bytes.Equal(u.Status.UUID, ended.UUID) {
+		if u.Status.TaskID.Value == before.TaskID && isTerminal(u.Status.GetState()) && !bytes.Equal(u.Status.UUID, ended.UUID) {
 			t.Error("an update came again under another UUID")
 		}
 	}
-	if len(found[before.TaskID]) != 1 || len(found[during.TaskID]) != 2 || found[during.TaskID][1] != mesos.TASK_FINISHED || len(found[after.TaskID]) != 1 {
-		t.Errorf("updates carried: %v", found)
+	for id, want := range map[string][]mesos.TaskState{
+		before.TaskID: {mesos.TASK_FINISHED},
+		during.TaskID: {mesos.TASK_RUNNING, mesos.TASK_FINISHED},
+		after.TaskID:  {mesos.TASK_RUNNING},
+	} {
+		// On a slow machine a task that ends at once may have told of its start.
+		if got := found[id]; !slices.Equal(got, want) && !slices.Equal(got, append([]mesos.TaskState{mesos.TASK_RUNNING}, want...)) {
+			t.Errorf("updates carried of %s: %v", id, got)
+		}
 	}
 	// What is acknowledged now is not carried again.
 	r.agent.withholdAcknowledgements(false)

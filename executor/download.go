@@ -35,12 +35,6 @@ type download struct {
 // *deniedError when storage or leader will not give it, a *localError when it
 // cannot be written, else the cause of ctx's end.
 func (s *store) download(ctx context.Context, d download) error {
-	select {
-	case s.slots <- struct{}{}:
-		defer func() { <-s.slots }()
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 	f, err := os.OpenFile(d.path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
 		return &localError{err}
@@ -66,7 +60,7 @@ func (t *fetching) run(ctx context.Context, s *store) error {
 	if t.source.Size == 0 && (t.source.SHA256 == "" || t.source.SHA256 == emptySHA256) {
 		return nil
 	}
-	a := &access{url: t.source.URL, taskID: t.taskID, request: t.request, fromGrant: grantURL}
+	a := &access{url: t.source.URL, taskID: t.taskID, request: t.request, fromGrant: grantURL, bulk: true}
 	return s.persist(ctx, a, policy{refusals: finalRefusals}, func(ctx context.Context, url string) error {
 		return t.try(ctx, s, url)
 	})

@@ -35,7 +35,7 @@ func invalid(format string, args ...any) error {
 // environment builds all that a command sees: nothing of it is the executor's
 // own but PATH and LANG, which an image or the agent's operator sets.
 func environment(cfg Config, l *tasklet.Launch, p tasklet.Partition, d dirs) ([]string, error) {
-	env := map[string]string{"PATH": cfg.Path, "LANG": cfg.Lang}
+	env := map[string]string{"PATH": cfg.Path, "LANG": cfg.Lang, "HOME": d.work, "TMPDIR": d.tmp}
 	for name, value := range l.Env {
 		if name == "" || strings.ContainsAny(name, "=\x00") {
 			return nil, invalid("environment variable %q has no allowed name", name)
@@ -43,8 +43,6 @@ func environment(cfg Config, l *tasklet.Launch, p tasklet.Partition, d dirs) ([]
 		env[name] = value
 	}
 	for name, value := range map[string]string{
-		"HOME":                d.work,
-		"TMPDIR":              d.tmp,
 		tasklet.EnvInputs:     d.inputs,
 		tasklet.EnvOutputs:    d.outputs,
 		tasklet.EnvCheckpoint: d.checkpoint,
@@ -59,13 +57,20 @@ func environment(cfg Config, l *tasklet.Launch, p tasklet.Partition, d dirs) ([]
 	} {
 		env[name] = value
 	}
+	inputs := map[string]string{}
 	for name, in := range p.Inputs {
 		value, err := inputText(name, in, d)
 		if err != nil {
 			return nil, err
 		}
-		env[tasklet.InputVariable(name)] = value
+		variable := tasklet.InputVariable(name)
+		if other, taken := inputs[variable]; taken {
+			return nil, invalid("inputs %q and %q share the variable %s", min(name, other), max(name, other), variable)
+		}
+		inputs[variable] = name
+		env[variable] = value
 	}
+	delete(env, markerVariable)
 	list := make([]string, 0, len(env))
 	for name, value := range env {
 		if strings.ContainsRune(value, 0) {

@@ -17,6 +17,7 @@ type execution struct {
 	table  *table
 	user   user
 	marker string
+	home   string // the directory of all that is the partition's
 	root   proc
 	began  time.Time
 	limit  int64 // bytes of memory; 0: none
@@ -37,6 +38,7 @@ type execution struct {
 	reason   string
 	deadline time.Time // for SIGKILL
 	signal   bool      // SIGTERM is to be sent
+	over     bool      // the command has ended by itself: nothing counts any more
 }
 
 func newExecution(t *table, u user) *execution {
@@ -59,6 +61,10 @@ func (e *execution) poke() {
 // first cause counts; a later call may only shorten the time.
 func (e *execution) end(outcome tasklet.Outcome, reason string, grace time.Duration) {
 	e.mu.Lock()
+	if e.over {
+		e.mu.Unlock()
+		return
+	}
 	if e.outcome == "" {
 		e.outcome, e.reason = outcome, reason
 		e.signal = grace > 0
@@ -70,10 +76,20 @@ func (e *execution) end(outcome tasklet.Outcome, reason string, grace time.Durat
 	e.poke()
 }
 
-func (e *execution) ending() (outcome tasklet.Outcome, reason string, deadline time.Time) {
+// ending tells why the execution was ended, if it did not end by itself.
+func (e *execution) ending() (outcome tasklet.Outcome, reason string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.outcome, e.reason, e.deadline
+	return e.outcome, e.reason
+}
+
+// standing is where the end has got to. A command that has exited with nobody
+// asking it to is over: a time limit that strikes a moment later is too late.
+func (e *execution) standing(exited bool) (outcome tasklet.Outcome, deadline time.Time) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.over = e.over || exited && e.outcome == ""
+	return e.outcome, e.deadline
 }
 
 // wait returns when the command and everything that it left behind is gone. A
@@ -87,13 +103,13 @@ func (e *execution) wait() {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
-		outcome, _, deadline := e.ending()
 		exited := false
 		select {
 		case <-e.exited:
 			exited = true
 		default:
 		}
+		outcome, deadline := e.standing(exited)
 		switch {
 		case outcome == "" && exited:
 			e.killAll()

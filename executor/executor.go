@@ -82,6 +82,7 @@ func (x *Executor) Run(ctx context.Context) error {
 		defer close(gone)
 		x.serve(session)
 	})
+	listening := true
 	select {
 	case <-ctx.Done():
 		x.log.Info("shutting down: terminated")
@@ -89,17 +90,22 @@ func (x *Executor) Run(ctx context.Context) error {
 		x.log.Info("shutting down: told to by the agent")
 	case <-gone:
 		x.log.Info("shutting down: the agent stayed away")
+		listening = false
 	}
-	x.shutDown()
+	x.shutDown(listening)
 	endSession()
 	wg.Wait()
 	x.procs.close()
-	return x.box.close()
+	if err := x.box.close(); err != nil {
+		x.log.Warn("sandbox not cleared", "error", err)
+	}
+	return nil
 }
 
-// shutDown kills all tasks and sees their terminal updates off, within the grace
-// period that the agent gives, less a little for the exit itself.
-func (x *Executor) shutDown() {
+// shutDown kills all tasks and, while there is an agent listening, sees their
+// terminal updates off, within the grace period that the agent gives, less a
+// little for the exit itself.
+func (x *Executor) shutDown(listening bool) {
 	grace := max(x.cfg.ShutdownGrace*9/10, time.Second)
 	deadline, cancel := context.WithTimeout(context.Background(), grace)
 	defer cancel()
@@ -111,7 +117,7 @@ func (x *Executor) shutDown() {
 	}
 	x.mu.Unlock()
 	for _, t := range running {
-		t.kill(grace/2, true)
+		t.kill(min(t.grace(), grace/2), true)
 		// Uploads may use what is left, but for the time that the last update needs.
 		stop := time.AfterFunc(grace*3/4, t.abandonUploads)
 		defer stop.Stop()
@@ -122,7 +128,9 @@ func (x *Executor) shutDown() {
 		case <-deadline.Done():
 		}
 	}
-	x.outbox.drain(deadline)
+	if listening {
+		x.outbox.drain(deadline)
+	}
 }
 
 // serve keeps a subscription until ctx ends or the agent was away too long.

@@ -148,6 +148,13 @@ func (s *testStore) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case r.Method == http.MethodPut && kind == "u":
 		upload, n, _ := strings.Cut(rest, "/")
 		number, _ := strconv.Atoi(n)
+		s.mu.Lock()
+		known := s.uploads[upload] != nil
+		s.mu.Unlock()
+		if !known {
+			http.NotFound(w, r)
+			return
+		}
 		s.servePut(w, r, func(data []byte) { s.uploads[upload][number] = data })
 	default:
 		data, ok := s.get(rest)

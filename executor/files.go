@@ -72,12 +72,12 @@ func diskFull(err error) bool {
 
 // printable makes text from a task fit for one line of a message.
 func printable(s string, limit int) string {
-	s = strings.Map(func(r rune) rune {
+	s = strings.TrimSpace(strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f {
 			return ' '
 		}
 		return r
-	}, strings.ToValidUTF8(strings.TrimSpace(s), "?"))
+	}, strings.ToValidUTF8(s, "?")))
 	for len(s) > limit {
 		_, size := lastRune(s)
 		s = s[:len(s)-size]

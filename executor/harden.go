@@ -8,10 +8,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxTaskProcesses bounds processes and threads of one partition, where each has
-// a user of its own: a fork bomb must not take the agent's process table.
-const maxTaskProcesses = 4096
-
 // Harden closes this process to the tasks that it will run: they inherit no open
 // file of the agent's, and cannot read its memory, environment or open files in
 // /proc even as the same user. To be called once, before New.
@@ -23,15 +19,6 @@ func Harden() error {
 		closeOnExec()
 	}
 	unix.Umask(0o022)
-	if newUsers().able {
-		// Root itself is not bound by it.
-		var limit unix.Rlimit
-		if err := unix.Getrlimit(unix.RLIMIT_NPROC, &limit); err == nil {
-			limit.Cur = min(limit.Cur, maxTaskProcesses)
-			limit.Max = min(limit.Max, maxTaskProcesses)
-			_ = unix.Setrlimit(unix.RLIMIT_NPROC, &limit)
-		}
-	}
 	return nil
 }
 

@@ -1,7 +1,6 @@
 package executor
 
 import (
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -102,6 +101,22 @@ func testLeftovers(t *testing.T, r *rig) {
 	}
 }
 
+// Without a user to tell it by, a process that hides well is nobody's; it must
+// not outlive all that it could belong to.
+func TestHiddenProcessDiesWithItsLastSuspect(t *testing.T) {
+	r := newRig(t, asNobody(t))
+	neighbour := r.job("read x < " + r.fifo("go"))
+	r.launch(neighbour)
+	r.agent.status(neighbour.TaskID, mesos.TASK_RUNNING)
+	dir := r.shared()
+	r.run(r.job(`cd /; (env -i setsid sh -c 'echo $$ > ` + dir + `/pid; exec sleep 1000' > /dev/null 2>&1 &)
+		while [ ! -s ` + dir + `/pid ]; do :; done`))
+	pid := r.pid(dir + "/pid")
+	r.open("go")
+	r.finish(neighbour)
+	eventually(t, "death of the hidden process", func() bool { return !alive(pid) })
+}
+
 func TestForkBomb(t *testing.T) {
 	r := newRig(t, setup{})
 	dir := r.shared()
@@ -193,8 +208,5 @@ func TestSignalsOfATerminalDoNotEndTheExecutor(t *testing.T) {
 	l := r.job("kill -INT $$; sleep 1000")
 	if res := r.one(l); res.Signal != "SIGINT" {
 		t.Errorf("%+v", res)
-	}
-	if n := len(r.agent.states(l.TaskID)); n != 1 || slices.Contains(r.agent.states(l.TaskID), mesos.TASK_RUNNING) {
-		t.Errorf("%d updates", n)
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -34,8 +33,8 @@ type partition struct {
 	result  tasklet.Result
 
 	mu        sync.Mutex
-	execution *execution // while its command runs
-	grace     time.Duration
+	execution *execution     // while its command runs
+	grace     *time.Duration // of the last kill; nil: the task's
 }
 
 func newPartition(t *task, spec tasklet.Partition) *partition {
@@ -47,13 +46,22 @@ func newPartition(t *task, spec tasklet.Partition) *partition {
 // kill ends the partition wherever it stands.
 func (p *partition) kill(cause error, grace time.Duration) {
 	p.mu.Lock()
-	p.grace = grace
+	p.grace = &grace
 	e := p.execution
 	p.mu.Unlock()
-	p.cancel(cause)
+	p.cancel(cause) // ends a command that is about to start
 	if e != nil {
 		e.end(tasklet.Killed, cause.Error(), grace)
 	}
+}
+
+func (p *partition) killGrace() time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.grace != nil {
+		return *p.grace
+	}
+	return p.task.killGrace()
 }
 
 // run takes the partition from its inputs to its stored outputs.
@@ -73,7 +81,7 @@ func (p *partition) run() tasklet.Result {
 	}
 	p.conclude(err)
 	p.storeLog()
-	if p.ckpt != nil {
+	if p.ckpt != nil && p.ckpt.target.URL != "" {
 		p.ckpt.bad = commit{} // what changed under our hands is at rest now
 		_ = p.ckpt.save(p.task.uploads)
 	}
@@ -119,9 +127,6 @@ func (p *partition) stage() (err error) {
 	if err := stageInputs(p.ctx, x.store, l.TaskID, p.spec, p.dirs, u); err != nil {
 		return err
 	}
-	if p.spec.Checkpoint.URL == "" {
-		return nil
-	}
 	p.ckpt = &checkpoint{
 		store: x.store, log: x.log, taskID: l.TaskID, partition: p.spec.Index,
 		target: p.spec.Checkpoint, dir: p.dirs.checkpoint, spool: x.box.spool, user: u,
@@ -159,7 +164,8 @@ func (p *partition) execute() error {
 		}
 	}
 	e, err := t.x.procs.start(command{
-		path: path, args: args, env: env, dir: p.dirs.work, user: p.user, out: write, limit: t.launch.Limits.Memory,
+		path: path, args: args, env: env, dir: p.dirs.work, home: p.dirs.base,
+		user: p.user, out: write, limit: t.launch.Limits.Memory,
 	})
 	if err != nil {
 		return startError(t.launch, path, err)
@@ -175,11 +181,11 @@ func (p *partition) execute() error {
 func (p *partition) supervise(e *execution, output *os.File) {
 	p.mu.Lock()
 	p.execution = e
-	grace := p.grace
 	p.mu.Unlock()
-	if cause := context.Cause(p.ctx); cause != nil { // killed while it was starting
-		e.end(tasklet.Killed, cause.Error(), grace)
-	}
+	unhook := context.AfterFunc(p.ctx, func() {
+		e.end(tasklet.Killed, context.Cause(p.ctx).Error(), p.killGrace())
+	})
+	defer unhook()
 	var work sync.WaitGroup
 	stop := make(chan struct{})
 	copied := make(chan struct{})
@@ -220,13 +226,18 @@ func (p *partition) watch(e *execution, stop chan struct{}, work *sync.WaitGroup
 			})
 		})
 	}
-	if p.ckpt != nil {
+	if p.ckpt != nil && p.ckpt.target.URL != "" {
 		work.Go(func() { p.ckpt.follow(t.uploads, stop) })
 	}
+	telling, cancel := context.WithCancel(t.uploads)
+	work.Go(func() {
+		<-stop
+		cancel()
+	})
 	work.Go(func() {
 		followProgress(stop, tune.ProgressEvery, p.dirs.state, p.user, func(pr tasklet.Progress) {
 			pr.Partition = p.spec.Index
-			t.x.report(t.uploads, tasklet.Report{TaskID: t.launch.TaskID, Progress: []tasklet.Progress{pr}})
+			t.x.report(telling, tasklet.Report{TaskID: t.launch.TaskID, Progress: []tasklet.Progress{pr}})
 		})
 	})
 }
@@ -255,7 +266,7 @@ func (p *partition) conclusion(e *execution) {
 	if text, err := readSmall(p.dirs.state, exitStatusFile, p.user, 4<<10); err == nil {
 		r.ExitStatus = printable(string(text), 256)
 	}
-	outcome, reason, _ := e.ending()
+	outcome, reason := e.ending()
 	switch {
 	case outcome != "":
 		r.Outcome, r.Reason = outcome, reason
@@ -350,10 +361,7 @@ func (p *partition) storeLog() {
 
 // remove removes the partition's directories.
 func (p *partition) remove() {
-	if p.dirs.base == "" {
-		return
-	}
-	if err := removeTree(p.dirs.base); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		p.task.x.log.Warn("partition directory not removed", "error", err)
+	if p.dirs.base != "" {
+		p.task.x.box.remove(p.dirs.base)
 	}
 }

@@ -122,6 +122,12 @@ func (p proc) uid() (uint32, bool) {
 	return 0, false
 }
 
+// cwd gives the working directory of a process, or "".
+func (p proc) cwd() string {
+	dir, _ := os.Readlink("/proc/" + strconv.Itoa(p.pid) + "/cwd")
+	return dir
+}
+
 // marker gives the value of a variable in the environment that a process was
 // started with.
 func (p proc) marker(name string) string {

@@ -28,6 +28,10 @@ type sandbox struct {
 	log     *slog.Logger
 	budget  int64
 
+	trash   chan string
+	closing chan struct{}
+	emptied chan struct{} // closed when nothing more is removed
+
 	mu   sync.Mutex
 	kept []keptLogs // oldest first
 	size int64
@@ -45,7 +49,10 @@ func openSandbox(cfg Config, log *slog.Logger) (*sandbox, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &sandbox{users: newUsers(), log: log, budget: cfg.Tuning.LogBudget}
+	s := &sandbox{
+		users: newUsers(), log: log, budget: cfg.Tuning.LogBudget,
+		trash: make(chan string, maxTrash), closing: make(chan struct{}), emptied: make(chan struct{}),
+	}
 	work, err := workRoot(root, s.users.able)
 	if err != nil {
 		return nil, fmt.Errorf("sandbox: %w", err)
@@ -63,6 +70,7 @@ func openSandbox(cfg Config, log *slog.Logger) (*sandbox, error) {
 	if !s.users.able {
 		log.Warn("tasks run as the executor's own user: they are not protected from each other", "uid", os.Geteuid())
 	}
+	go s.empty()
 	return s, nil
 }
 
@@ -133,8 +141,38 @@ func removeAbandoned(base string) {
 	}
 }
 
+// maxTrash bounds the directories that wait for their removal.
+const maxTrash = 256
+
+// remove removes a directory soon: on a busy disk that takes longer than a small
+// task, and nobody needs to wait for it.
+func (s *sandbox) remove(dir string) {
+	select {
+	case s.trash <- dir:
+	case <-s.closing: // which removes all
+	}
+}
+
+func (s *sandbox) empty() {
+	defer close(s.emptied)
+	for {
+		select {
+		case dir := <-s.trash:
+			if err := removeTree(dir); err != nil {
+				s.log.Warn("directory not removed", "error", err)
+			}
+		case <-s.closing:
+			return
+		}
+	}
+}
+
 // close removes everything but the logs.
-func (s *sandbox) close() error { return removeTree(s.work) }
+func (s *sandbox) close() error {
+	close(s.closing)
+	<-s.emptied
+	return removeTree(s.work)
+}
 
 // keepLogs notes the logs of a task that has ended. The oldest ones go when all
 // together take more than the budget.

@@ -17,7 +17,8 @@ type command struct {
 	path string
 	args []string
 	env  []string
-	dir  string
+	dir  string // the working directory
+	home string // the directory of all that is the partition's
 	user user
 	out  *os.File // takes stdout and stderr
 	// limit is the memory that the process tree may use, in bytes; 0: any.
@@ -78,7 +79,7 @@ func (t *table) fork(c command) (*execution, error) {
 	}
 	defer null.Close()
 	e := newExecution(t, c.user)
-	e.limit = c.limit
+	e.limit, e.home = c.limit, c.home
 	out := c.out.Fd()
 	attr := &syscall.ProcAttr{
 		Dir:   c.dir,
@@ -90,7 +91,7 @@ func (t *table) fork(c command) (*execution, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	e.began = time.Now()
-	pid, err := syscall.ForkExec(c.path, c.args, attr)
+	pid, err := forkBounded(c, attr)
 	if err != nil {
 		return nil, err
 	}
@@ -108,4 +109,23 @@ func (t *table) fork(c command) (*execution, error) {
 	// When the container is out of memory, a task is to go, not its executor.
 	_ = os.WriteFile("/proc/"+strconv.Itoa(pid)+"/oom_score_adj", []byte("500"), 0)
 	return e, nil
+}
+
+// maxTaskProcesses bounds processes and threads of one partition, where each has
+// a user of its own: a fork bomb must not take the agent's process table.
+const maxTaskProcesses = 4096
+
+// forkBounded forks under a limit of processes, which is kept per user: it makes
+// sense only for a user that nobody else is. Root itself is not bound by it.
+func forkBounded(c command, attr *syscall.ProcAttr) (int, error) {
+	if c.user.own {
+		var was unix.Rlimit
+		if err := unix.Getrlimit(unix.RLIMIT_NPROC, &was); err == nil {
+			bound := unix.Rlimit{Cur: min(was.Cur, maxTaskProcesses), Max: min(was.Max, maxTaskProcesses)}
+			if err := unix.Setrlimit(unix.RLIMIT_NPROC, &bound); err == nil {
+				defer func() { _ = unix.Setrlimit(unix.RLIMIT_NPROC, &was) }()
+			}
+		}
+	}
+	return syscall.ForkExec(c.path, c.args, attr)
 }

@@ -23,7 +23,7 @@ type store struct {
 	http   *http.Client
 	broker *broker
 	log    *slog.Logger
-	slots  chan struct{} // bounds concurrent transfers of bulk data
+	slots  chan struct{} // bounds concurrent tries to move bulk data
 }
 
 // maxTransfers bounds the inputs and parts that are in flight at once.
@@ -56,7 +56,8 @@ func refused(err error) bool {
 		return false
 	}
 	switch he.code {
-	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusGone:
+	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusGone,
+		http.StatusRequestedRangeNotSatisfiable: // an object that is too short
 		return true
 	}
 	return false
@@ -91,6 +92,7 @@ type access struct {
 	request tasklet.Request // what to ask for when the URL fails
 	// fromGrant picks the URL out of a grant.
 	fromGrant func(tasklet.Grant) string
+	bulk      bool // takes a slot while it is tried
 
 	question *question
 	fresh    bool // the URL came from the leader since the task started
@@ -120,7 +122,7 @@ func (s *store) persist(ctx context.Context, a *access, p policy, try func(ctx c
 	wait := backoff{first: 100 * time.Millisecond, max: s.tune.BackoffMax}
 	var failing time.Time
 	for {
-		err := s.once(ctx, a.url, try)
+		err := s.once(ctx, a, try)
 		if err == nil {
 			return nil
 		}
@@ -174,11 +176,13 @@ func (s *store) renew(ctx context.Context, a *access, d time.Duration) (bool, er
 	}
 	a.question.close()
 	a.question = nil
-	if u := a.fromGrant(grant); u != "" {
-		a.url, a.fresh = u, true
-		return true, nil
+	u := a.fromGrant(grant)
+	if u == "" { // an answer to something else: do not ask at full speed
+		pause(ctx, d)
+		return false, nil
 	}
-	return false, nil
+	a.url, a.fresh = u, true
+	return true, nil
 }
 
 // localError is a failure on this side that no repetition mends, such as a full disk.
@@ -188,12 +192,20 @@ func (e *localError) Error() string { return e.cause.Error() }
 func (e *localError) Unwrap() error { return e.cause }
 
 // once makes one try, which ends when it makes no progress for a while.
-func (s *store) once(ctx context.Context, url string, try func(context.Context, string) error) error {
+func (s *store) once(ctx context.Context, a *access, try func(context.Context, string) error) error {
+	if a.bulk {
+		select {
+		case s.slots <- struct{}{}:
+			defer func() { <-s.slots }()
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	timer := time.AfterFunc(s.tune.Stall, func() { cancel(errStalled) })
 	defer timer.Stop()
-	err := try(context.WithValue(ctx, progressKey{}, func() { timer.Reset(s.tune.Stall) }), url)
+	err := try(context.WithValue(ctx, progressKey{}, func() { timer.Reset(s.tune.Stall) }), a.url)
 	if err != nil && errors.Is(context.Cause(ctx), errStalled) {
 		return fmt.Errorf("%w for %s", errStalled, s.tune.Stall)
 	}
@@ -242,7 +254,10 @@ func (s *store) get(ctx context.Context, url string, offset, size int64) (io.Rea
 	case http.StatusOK: // a server without ranges
 		if _, err := io.CopyN(io.Discard, body, offset); err != nil {
 			_ = resp.Body.Close()
-			return nil, fmt.Errorf("object is too short: %w", err)
+			if err == io.EOF {
+				return nil, &httpError{http.StatusRequestedRangeNotSatisfiable}
+			}
+			return nil, withoutURL(err)
 		}
 	default:
 		return nil, drop(resp)

@@ -2,6 +2,7 @@ package executor
 
 import (
 	"log/slog"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -156,11 +157,10 @@ func (t *table) orphan(p proc, uid *uint32) *execution {
 	if s := t.sessions[p.session]; s != nil {
 		return s.owner
 	}
-	if m := p.marker(markerVariable); m != "" {
-		for e := range t.running {
-			if e.marker == m {
-				return e
-			}
+	marker, cwd := p.marker(markerVariable), p.cwd()
+	for e := range t.running {
+		if marker == e.marker || strings.HasPrefix(cwd, e.home+"/") {
+			return e
 		}
 	}
 	return nil

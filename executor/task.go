@@ -39,7 +39,8 @@ type task struct {
 
 	mu      sync.Mutex
 	killing bool
-	kills   map[int]bool // partitions to be killed
+	patient time.Duration // the grace period of the last kill
+	kills   map[int]bool  // partitions to be killed
 	current *partition
 	started bool // a first process has been started
 	running *time.Timer
@@ -61,12 +62,16 @@ func newTask(x *Executor, l *tasklet.Launch) *task {
 // directoryName makes a file name of a task ID, which is at most 255 bytes and
 // has no separators; what Mesos allows beyond our own IDs is replaced.
 func directoryName(id string) string {
-	return strings.Map(func(r rune) rune {
+	name := strings.Map(func(r rune) rune {
 		if r == '/' || r == '\\' || r <= ' ' || r == 0x7f || r == '%' {
 			return '_'
 		}
 		return r
-	}, strings.TrimLeft(id, "."))
+	}, id)
+	if name == "" || name[0] == '.' {
+		name = "_" + strings.TrimLeft(name, ".")
+	}
+	return name
 }
 
 func (t *task) grace() time.Duration {
@@ -116,13 +121,19 @@ func (t *task) kill(grace time.Duration, shutdown bool) {
 		cause = errShutdown
 	}
 	t.mu.Lock()
-	t.killing = true
+	t.killing, t.patient = true, grace
 	p := t.current
 	t.mu.Unlock()
-	t.cancel(cause)
 	if p != nil {
 		p.kill(cause, grace)
 	}
+	t.cancel(cause) // also ends a partition that was entered meanwhile
+}
+
+func (t *task) killGrace() time.Duration {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.patient
 }
 
 // killPartitions ends single partitions, also those that have not begun.
@@ -245,8 +256,4 @@ func (t *task) update(state mesos.TaskState, message string, results []tasklet.R
 }
 
 // remove removes all files but the logs.
-func (t *task) remove() {
-	if err := removeTree(t.dir); err != nil {
-		t.x.log.Warn("task directory not removed", "task", t.launch.TaskID, "error", err)
-	}
-}
+func (t *task) remove() { t.x.box.remove(t.dir) }

@@ -116,7 +116,10 @@ func (s *store) part(ctx context.Context, u upload, id string, n int, partSize i
 	size := min(partSize, u.size-offset)
 	r := u.request
 	r.Multipart = &tasklet.Multipart{UploadID: id, Sign: []int{n}}
-	a := &access{url: url, taskID: u.taskID, request: r, fromGrant: func(g tasklet.Grant) string { return g.Parts[n] }}
+	a := &access{
+		url: url, taskID: u.taskID, request: r, bulk: true,
+		fromGrant: func(g tasklet.Grant) string { return g.Parts[n] },
+	}
 	part := tasklet.Part{Number: n}
 	err := s.persist(ctx, a, policy{giveUp: u.giveUp}, func(ctx context.Context, url string) (err error) {
 		part.ETag, err = s.put(ctx, url, u.body, offset, size)

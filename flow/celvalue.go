@@ -186,7 +186,7 @@ func durationToCEL(s string) ref.Val {
 }
 
 // maxResult bounds the lists, maps and other values that one expression gives.
-const maxResult = 2 * MaxPartitions
+const maxResult = MaxPartitions + MaxPartitions/10
 
 // fromCEL turns the result of an expression into a plain value.
 func fromCEL(v ref.Val, budget *int) (any, error) {

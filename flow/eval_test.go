@@ -301,3 +301,55 @@ func TestForEach(t *testing.T) {
 		}
 	}
 }
+
+func indent(t testing.TB, v any) string {
+	t.Helper()
+	raw, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(raw) + "\n"
+}
+
+func TestEnvironmentIsText(t *testing.T) {
+	src := strings.Replace(string(evalFile("1")), "with: {v: 1}", "env: {A: '${{ params.i }}', B: 1.10, C: '${{ params.f }}/${{ item }}', D: '', E: '${{ params.d }}'}", 1)
+	f := roundTrip(t, mustParse(t, []byte(src), Options{}))
+	step, _ := f.Step("probe")
+	want := map[string]any{"A": "7", "B": "1.10", "C": "3/2.5", "D": "", "E": "1h30m0s"}
+	for _, e := range step.Env {
+		if v, err := e.Eval(evalScope(t, f)); v != want[e.Name] || err != nil {
+			t.Errorf("%s: %#v, %v; want %q", e.Name, v, err, want[e.Name])
+		}
+	}
+	if len(step.Env) != len(want) {
+		t.Errorf("%d variables, want %d", len(step.Env), len(want))
+	}
+}
+
+// Inputs of a tasklet are checked again when their values are known.
+func TestInputsAreCheckedWhenTheyAreKnown(t *testing.T) {
+	f := mustParse(t, []byte(`
+name: f
+params: {f: file, l: list}
+steps: {a: {tasklet: csv-split@1, with: {file: '${{ params.f }}', by: '${{ params.l[0] }}', parts: '${{ params.l[1] }}'}}}
+`), appOptions(t))
+	for _, test := range []struct {
+		list []any
+		want string
+	}{
+		{[]any{"k", 5}, ""},
+		{[]any{"K", 5}, `by: "K" does not match the pattern [a-z_]+`},
+		{[]any{"k", "5"}, `parts: expected a whole number, found text "5"`},
+		{[]any{1, 5}, `by: expected text, found number 1`},
+	} {
+		var got []string
+		for _, b := range f.Steps[0].With {
+			if _, err := b.Eval(Scope{Params: map[string]any{"f": fileRef("x"), "l": test.list}}); err != nil {
+				got = append(got, err.Error())
+			}
+		}
+		if strings.Join(got, "; ") != test.want {
+			t.Errorf("%v: %v; want %s", test.list, got, test.want)
+		}
+	}
+}

@@ -29,7 +29,7 @@ const (
 	MaxProblems       = 200  // reported at once
 	MaxAttempts       = 1000
 	MaxPartitions     = 1_000_000
-	MaxEvaluationCost = 2_000_000 // CEL's cost units of one evaluation
+	MaxEvaluationCost = 1_000_000 // steps of one evaluation: variables read, calls made, and 8 bytes of text or 8 list elements handled
 )
 
 // What a step gets when neither it nor `defaults:` says otherwise.

@@ -18,7 +18,8 @@ func (f *Flow) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// link gives every expression its flow. The flow must not be copied afterwards.
+// link gives every expression the flow whose declarations it needs. Copies of the
+// flow share them.
 func (f *Flow) link() {
 	f.programs = &programs{bySource: map[string]cel.Program{}}
 	for _, list := range [][]Step{f.Steps, f.OnExit} {

@@ -172,6 +172,9 @@ func (t Type) convert(v any) (any, error) {
 		}
 	case File:
 		if m, ok := v.(map[string]any); ok && m["$type"] == tasklet.FileRefTag {
+			if key, ok := m["key"].(string); !ok || key == "" {
+				return nil, fmt.Errorf("expected a file, found one that has no key")
+			}
 			return normal(m), nil
 		}
 	case Map:

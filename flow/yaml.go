@@ -206,8 +206,8 @@ func (d *document) node(n *yaml.Node, message, hint string) { d.at(n.Line, n.Col
 // checkTree bounds the tree with all aliases followed, and refuses what no field
 // of a flow file can hold. False means that the tree must not be walked.
 func (d *document) checkTree(root *yaml.Node) bool {
-	w := treeWalk{d: d, sizes: map[*yaml.Node]int{}, open: map[*yaml.Node]bool{}}
-	if size := w.visit(root, 0); size > MaxNodes && !w.fatal {
+	w := treeWalk{d: d, known: map[*yaml.Node]extent{}, open: map[*yaml.Node]bool{}}
+	if size := w.visit(root, 0).size; size > MaxNodes && !w.fatal {
 		d.node(root, "the file's aliases unfold to too many values", fmt.Sprintf("at most %d are read", int(MaxNodes)))
 		return false
 	}
@@ -216,28 +216,35 @@ func (d *document) checkTree(root *yaml.Node) bool {
 
 type treeWalk struct {
 	d     *document
-	sizes map[*yaml.Node]int // with aliases unfolded; capped
+	known map[*yaml.Node]extent
 	open  map[*yaml.Node]bool
 	fatal bool
 }
 
-func (w *treeWalk) visit(n *yaml.Node, depth int) int {
+// extent is how large and how deep a node is, with aliases unfolded.
+type extent struct {
+	size   int // capped
+	height int // levels of lists and maps
+}
+
+func (w *treeWalk) visit(n *yaml.Node, depth int) extent {
 	if w.fatal {
-		return 0
+		return extent{}
 	}
-	if depth > MaxNesting {
+	known, ok := w.known[n]
+	if depth+known.height > MaxNesting {
 		w.stop(n, "lists and maps are nested too deeply", fmt.Sprintf("at most %d levels are read", MaxNesting))
-		return 0
+		return extent{}
+	}
+	if ok {
+		return known
 	}
 	if n.Kind == yaml.AliasNode {
 		if w.open[n.Alias] {
 			w.stop(n, fmt.Sprintf("the alias *%s stands inside its own anchor", n.Value), "")
-			return 0
+			return extent{}
 		}
 		return w.visit(n.Alias, depth)
-	}
-	if size, ok := w.sizes[n]; ok {
-		return size
 	}
 	w.open[n] = true
 	defer delete(w.open, n)
@@ -245,12 +252,13 @@ func (w *treeWalk) visit(n *yaml.Node, depth int) int {
 	if n.Kind == yaml.MappingNode {
 		w.checkKeys(n)
 	}
-	size := 1
+	sum := extent{size: 1}
 	for _, child := range n.Content {
-		size = min(size+w.visit(child, depth+1), MaxNodes+1)
+		e := w.visit(child, depth+1)
+		sum = extent{min(sum.size+e.size, MaxNodes+1), max(sum.height, e.height+1)}
 	}
-	w.sizes[n] = size
-	return size
+	w.known[n] = sum
+	return sum
 }
 
 func (w *treeWalk) stop(n *yaml.Node, message, hint string) {

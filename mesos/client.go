@@ -27,8 +27,7 @@ const (
 	streamIDHeader = "Mesos-Stream-Id"
 )
 
-// statusError is an answer other than 200 and 202: Mesos has not done what the
-// call asked for.
+// statusError is an answer other than 200 and 202.
 type statusError struct {
 	code     int
 	location string // base URL of the leading master, for a redirect
@@ -190,12 +189,13 @@ func redirectTo(base, location string) string {
 	return to.Scheme + "://" + to.Host
 }
 
-// notSent tells whether a call has certainly not been carried out: refused by
-// status, or no connection was made.
+// notSent tells whether a call has certainly not been carried out: the master
+// refused it, or no connection was made. A proxy's 502 or 504 tells nothing.
 func notSent(err error) bool {
 	var status *statusError
+	if errors.As(err, &status) {
+		return status.code < 500 || status.code == http.StatusServiceUnavailable
+	}
 	var op *net.OpError
-	return errors.As(err, &status) ||
-		errors.Is(err, errSessionEnded) ||
-		errors.As(err, &op) && op.Op == "dial"
+	return errors.Is(err, errSessionEnded) || errors.As(err, &op) && op.Op == "dial"
 }

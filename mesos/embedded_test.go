@@ -24,7 +24,10 @@ import (
 	"github.com/baas-batch/baas/mesos"
 )
 
-func TestMain(m *testing.M) { mesostest.Main(m) }
+func TestMain(m *testing.M) {
+	mesostest.ExecutorMain()
+	os.Exit(m.Run())
+}
 
 const patience = 30 * time.Second
 

@@ -30,7 +30,6 @@ func (f *Framework) connected(s *session, e *scheduler.Event_Subscribed) {
 	}
 	for _, a := range f.table.agents {
 		for _, x := range a.executors {
-			x.stopping = time.Time{} // the SHUTDOWN may not have gone out
 			if !x.idle.IsZero() {
 				x.idle = now
 			}

@@ -291,11 +291,8 @@ func (f *Framework) Run(ctx context.Context) error {
 	cancel()
 	loops.Wait()
 	f.placements.Wait()
-	if err != nil && ctx.Err() != nil && errors.Is(err, context.Canceled) {
-		err = nil
-	}
 	if err != nil {
-		err = fmt.Errorf("framework %s: %w", f.cfg.FrameworkID, err)
+		return fmt.Errorf("framework %s: %w", f.cfg.FrameworkID, err)
 	}
-	return err
+	return nil
 }

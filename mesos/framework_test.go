@@ -351,14 +351,30 @@ func TestSuppressAndRevive(t *testing.T) {
 
 	r.Submit(testTask("t1", 1, 100))
 	m.want(scheduler.Call_REVIVE)
-	revived := time.Now()
 	none(t, m.calls, "second REVIVE for the same work")
 	s.send(offersEvent(testOffer("o2", "small", 0.5, 10)))
 	m.want(scheduler.Call_DECLINE)
 	r.Submit(testTask("t2", 1, 100))
 	m.want(scheduler.Call_REVIVE) // the filter may hide what the new task could use
-	if d := time.Since(revived); d < 150*time.Millisecond {
-		t.Errorf("second REVIVE after %v", d)
+}
+
+func TestReviveIsRateLimited(t *testing.T) {
+	f, err := New(testConfig("m"), newHandler(), leads)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.cfg.Timings.Revive = time.Second
+	f.session = &session{f: f, sender: newSender(nil)}
+	f.queue.tasks["t1"] = waitingTask("t1", "billing")
+	for _, c := range []struct {
+		at   time.Duration
+		want int64 // REVIVE calls so far
+	}{{0, 1}, {time.Millisecond, 1}, {999 * time.Millisecond, 1}, {time.Second, 2}} {
+		f.supply.suppressed = true
+		f.revive(epoch.Add(c.at))
+		if got := f.Metrics().Revives.Load(); got != c.want {
+			t.Errorf("%d REVIVE calls after %v, want %d", got, c.at, c.want)
+		}
 	}
 }
 

@@ -101,7 +101,11 @@ func (f *Framework) checkExecutor(agentID, executorID string, x *executorRecord,
 		}
 		return
 	}
-	if x.idle.IsZero() || now.Sub(x.idle) < f.cfg.ExecutorIdle {
+	patience := f.cfg.ExecutorIdle
+	if x.single {
+		patience = min(patience, time.Second) // nothing else can use it
+	}
+	if x.idle.IsZero() || now.Sub(x.idle) < patience {
 		return
 	}
 	// Of an executor that this process has not started, tasks may be unknown: an

@@ -39,11 +39,13 @@ type Handler interface {
 
 	// Placed gives all tasks that one cycle has placed on one agent, before the
 	// ACCEPT goes out. It may block while the details are written ahead (the
-	// framework calls it outside the event loop, several agents at a time), and
-	// answers for each task with its launch data, or an error: that task is not
-	// launched, is forgotten by the framework, and its offer share is returned.
-	// Where ctx ends (with the subscription) before the answer, or an offer is
-	// rescinded after it, an Update says DROPPED, with FrameworkSource and no UUID.
+	// framework calls it outside the event loop, several agents at a time), but no
+	// longer than ctx lasts: the next subscription waits for it. It answers for
+	// each task with its launch data, or an error: that task is not launched, is
+	// forgotten by the framework, and its offer share is returned. Where ctx ends
+	// (with the subscription) before the answer (the error is context.Canceled), or
+	// an offer is rescinded after it, an Update says DROPPED, with FrameworkSource
+	// and no UUID.
 	Placed(ctx context.Context, p Placement) []Launch
 
 	// Update is called for every status update. The framework acknowledges

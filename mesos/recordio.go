@@ -13,6 +13,8 @@ import (
 // reader stops at 4 MiB, which the OFFERS of some thousand agents pass.
 const maxRecord = 256 << 20
 
+const largeRecord = 4 << 20
+
 var errRecord = errors.New("malformed record in the event stream")
 
 // recordReader reads records framed as Mesos frames them: the length in decimal,
@@ -34,6 +36,9 @@ func (r *recordReader) ReadFrame() ([]byte, error) {
 		return nil, err
 	}
 	r.buf.Reset()
+	if r.buf.Cap() > largeRecord && n < largeRecord {
+		r.buf = bytes.Buffer{} // one large record is no reason to hold its memory
+	}
 	// The buffer grows with what arrives, not with what the length claims.
 	if _, err := io.CopyN(&r.buf, r.in, int64(n)); err != nil {
 		if errors.Is(err, io.EOF) {

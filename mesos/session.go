@@ -58,7 +58,8 @@ func (s *session) send(ctx context.Context, c *scheduler.Call) error {
 	return err
 }
 
-// subscribeLoop holds one subscription after the other.
+// subscribeLoop holds one subscription after the other, until ctx ends (nil) or
+// there is no point in going on.
 func (f *Framework) subscribeLoop(ctx context.Context) error {
 	var (
 		failures int    // in a row
@@ -73,7 +74,7 @@ func (f *Framework) subscribeLoop(ctx context.Context) error {
 			}
 		})
 		if ctx.Err() != nil {
-			return ctx.Err()
+			return nil
 		}
 		if errors.Is(err, ErrLeaseLost) || errors.Is(err, ErrFrameworkRemoved) || errors.Is(err, ErrRefused) {
 			return err
@@ -96,7 +97,7 @@ func (f *Framework) subscribeLoop(ctx context.Context) error {
 		}
 		failures++
 		if !sleep(ctx, wait) {
-			return ctx.Err()
+			return nil
 		}
 	}
 }
@@ -294,7 +295,8 @@ func (f *Framework) findLeader(ctx context.Context, hint string) (string, error)
 		}
 		errs = append(errs, fmt.Errorf("%s: %w", base, err))
 	}
-	return "", fmt.Errorf("no leading master: %w", cause(ctx, errors.Join(errs...)))
+	// Not wrapped: where a redirect has led nowhere there is none to follow.
+	return "", fmt.Errorf("no leading master: %v", cause(ctx, errors.Join(errs...)))
 }
 
 // leads tells by nil that a master leads, or may: who is not let in to the

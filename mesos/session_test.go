@@ -141,6 +141,30 @@ func TestListOfMasters(t *testing.T) {
 	}
 }
 
+// A follower that points at a dead leader is no reason to spin.
+func TestRedirectToADeadLeader(t *testing.T) {
+	down := httptest.NewServer(nil)
+	down.Close()
+	follower := newScripted(t)
+	var asked atomic.Int32
+	follower.leader = func(w http.ResponseWriter) bool {
+		asked.Add(1)
+		w.Header().Set("Location", down.URL)
+		w.WriteHeader(http.StatusTemporaryRedirect)
+		return true
+	}
+	cfg := testConfig(follower.url)
+	cfg.Timings.BackoffMin, cfg.Timings.BackoffMax = time.Hour, time.Hour
+	r := start(t, cfg, newHandler(), leads)
+	eventually(t, "trouble is said", func() bool { return r.log.count("no leading master") > 0 })
+	if n := asked.Load(); n != 1 {
+		t.Errorf("asked %d times before the first pause", n)
+	}
+	if got := r.log.count(strings.TrimPrefix(down.URL, "http://")); got == 0 {
+		t.Error("the address that was tried is not named")
+	}
+}
+
 // Who may not use the operator API may still be a framework.
 func TestOperatorAPIRefused(t *testing.T) {
 	m := newScripted(t)
@@ -277,11 +301,10 @@ func TestWatchdogIsResetByAnyEvent(t *testing.T) {
 	m := newScripted(t)
 	r := start(t, testConfig(m.url), newHandler(), leads)
 	s := get(t, m.streams, "SUBSCRIBE")
-	const beat = 100 * time.Millisecond
-	s.send(subscribedAs(testFramework, beat.Seconds()))
-	beats := time.NewTicker(beat)
+	s.send(subscribedAs(testFramework, 0.3)) // the watchdog bites after 1.5 s
+	beats := time.NewTicker(100 * time.Millisecond)
 	defer beats.Stop()
-	for range 10 { // twice the watchdog's time
+	for range 20 {
 		<-beats.C
 		s.send(&scheduler.Event{Type: scheduler.Event_HEARTBEAT})
 	}

@@ -47,6 +47,7 @@ type executorRecord struct {
 	started  bool                // its launch has gone out, or Mesos has named it
 	seen     time.Time           // first
 	vouched  bool                // started by this process, so that all its tasks are known
+	single   bool                // serves one task only
 	idle     time.Time           // since when it has no tasks; zero while it has
 	stopping time.Time           // when SHUTDOWN was sent; zero before
 }
@@ -97,6 +98,7 @@ func (t *table) place(task *waiting, agentID string, now time.Time) {
 	fresh := a.executors[r.executorID] == nil
 	e := a.executor(r.executorID, now)
 	e.vouched = e.vouched || fresh
+	e.single = task.Executor.Isolation != ""
 	e.tasks[r.id] = struct{}{}
 	e.idle = time.Time{}
 }
@@ -108,7 +110,7 @@ func (t *table) launched(id string, now time.Time) {
 		return
 	}
 	r.state, r.since, r.news = Staging, now, now
-	t.agent(r.agentID).executor(r.executorID, now).started = true
+	t.enlist(r, now)
 }
 
 // observe takes an update in.

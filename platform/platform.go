@@ -20,6 +20,7 @@ import (
 
 	"go.temporal.io/sdk/client"
 
+	"github.com/baas-batch/baas/catalog"
 	"github.com/baas-batch/baas/embedded"
 	embeddedmesos "github.com/baas-batch/baas/embedded/mesos"
 	"github.com/baas-batch/baas/mesos"
@@ -254,6 +255,7 @@ func (p *Platform) startMesos(ctx context.Context) (err error) {
 func (p *Platform) WorkerConfig() worker.Config {
 	cfg := worker.Config{
 		Client: p.Client, Namespace: p.Temporal.Namespace(), Store: p.Store,
+		Catalog: catalog.Catalog{},
 		Mesos: mesos.Config{
 			Masters:     []string{p.Cluster.MasterURL()},
 			ExecutorURI: p.executor, ExecutorSHA256: p.digest,

@@ -28,7 +28,10 @@ func Load(file string, catalog flow.Catalog) (*App, error) {
 	if err != nil {
 		return nil, err
 	}
-	app := &App{Dir: filepath.Dir(absolute), Path: filepath.Base(absolute)}
+	app := &App{Path: filepath.Base(absolute)}
+	if app.Dir, err = filepath.EvalSymlinks(filepath.Dir(absolute)); err != nil {
+		return nil, err
+	}
 	app.Flow, err = flow.Parse(file, src, flow.Options{Files: os.DirFS(app.Dir), Catalog: catalog})
 	if problems, ok := errors.AsType[flow.Problems](err); ok {
 		return nil, &InvalidError{Flow: problems}

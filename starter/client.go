@@ -23,11 +23,14 @@ const callTimeout = 8 * time.Second
 
 // Config of a Client.
 type Config struct {
+	// Temporal is nil offline: then only runs that have ended and whose instance was
+	// not run again are known, from Store.
 	Temporal  client.Client
 	Namespace string // of Temporal; "default" if empty
 	Address   string // of Temporal, for messages
 	Store     storage.Store
 	Catalog   flow.Catalog // the tasklets that `tasklet: name@1` finds; nil for none
+	ReadLive  ReadLive     // logs of running tasks; nil: logs come when a task has ended
 }
 
 // Client talks to one platform. It may be used from any goroutine.
@@ -37,6 +40,7 @@ type Client struct {
 	address   string
 	store     storage.Store
 	catalog   flow.Catalog
+	readLive  ReadLive
 }
 
 // New makes a Client. It closes neither Temporal nor Store.
@@ -44,7 +48,10 @@ func New(c Config) *Client {
 	if c.Namespace == "" {
 		c.Namespace = client.DefaultNamespace
 	}
-	return &Client{temporal: c.Temporal, namespace: c.Namespace, address: c.Address, store: c.Store, catalog: c.Catalog}
+	return &Client{
+		temporal: c.Temporal, namespace: c.Namespace, address: c.Address,
+		store: c.Store, catalog: c.Catalog, readLive: c.ReadLive,
+	}
 }
 
 // Dial connects to Temporal within DialTimeout. The error is an *UnreachableError.

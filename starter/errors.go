@@ -57,7 +57,7 @@ func (e *InvalidError) Error() string { return strings.Join(e.Messages(), "\n") 
 // Is makes errors.Is(err, ErrInvalid) true.
 func (e *InvalidError) Is(target error) bool { return target == ErrInvalid }
 
-// empty gives nil for an error without problems.
+// orNil gives nil for an error without problems.
 func (e *InvalidError) orNil() error {
 	if len(e.Flow) == 0 && len(e.Others) == 0 {
 		return nil

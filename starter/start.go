@@ -83,6 +83,9 @@ func prepare(ctx context.Context, app *App, o StartOptions) (*plan, error) {
 // *RunningError when the instance has a run that has not ended; *UnreachableError;
 // those of the store.
 func (c *Client) Start(ctx context.Context, o StartOptions) (Started, error) {
+	if c.temporal == nil || c.store == nil {
+		return Started{}, errors.New("start: no Temporal or no store")
+	}
 	app := o.App
 	if app == nil {
 		var err error

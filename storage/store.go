@@ -50,8 +50,9 @@ type Store interface {
 	CreateUpload(ctx context.Context, key string) (uploadID string, err error)
 	// SignPart gives a URL to PUT one part; the answer carries its ETag header.
 	SignPart(ctx context.Context, key, uploadID string, part int, opts SignOptions) (string, error)
-	// CompleteUpload joins the parts, in the order given. Repeating it after
-	// success succeeds. ErrNotExist for an upload that was aborted or never was.
+	// CompleteUpload joins the parts, in the order given, which is ascending (see
+	// CheckParts). Repeating it after success succeeds. ErrNotExist for an upload
+	// that was aborted or never was, ErrInvalidPart.
 	CompleteUpload(ctx context.Context, key, uploadID string, parts []UploadPart) (Info, error)
 	// AbortUpload throws all parts away. Aborting what is not there succeeds.
 	AbortUpload(ctx context.Context, key, uploadID string) error

@@ -98,6 +98,7 @@ func (l *leader) begin(in api.LeadInput, token []byte, lease *lease) (*term, err
 		Store:            l.cfg.Store,
 		Leading:          lease.Valid,
 		Leader:           l.cfg.Identity,
+		Framework:        l.cfg.Framework,
 		Logger:           l.log,
 		HeartbeatTimeout: l.cfg.HeartbeatTimeout,
 		MaxBacklog:       l.cfg.MaxBacklog,
@@ -139,6 +140,11 @@ func (l *leader) serve(ctx context.Context, t *term) error {
 		if err := l.poll(t); err != nil {
 			return err
 		}
+		running.Go(func() {
+			if err := t.handoff.TakeOver(ctx); err != nil && ctx.Err() == nil {
+				l.log.Warn("cannot list what the last leader held; heartbeat time-outs will tell", "error", err)
+			}
+		})
 	case err := <-ended:
 		return err
 	case <-t.lease.Lost():

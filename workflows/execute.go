@@ -84,8 +84,18 @@ func (r *run) outcome() api.Status {
 // failed notes the first failure of the run.
 func (r *run) failed(s *step, reason string) {
 	if r.reason == "" {
-		r.reason, r.failedStep = "step "+s.def.ID+reason, s.def.ID
+		r.reason, r.failedStep = shorten("step "+s.def.ID+reason, maxReason), s.def.ID
 	}
+}
+
+// outputRoom is how many bytes the outputs of all steps may have together, so that
+// the run's state stays one payload.
+func (r *run) outputRoom() int {
+	room := maxState - maxAllReason - stateOfStep*len(r.steps)
+	for _, p := range r.plan.Flow.Params {
+		room -= len(r.params[p.Name])
+	}
+	return clamp(room, 0, maxRunOutputs)
 }
 
 func (r *run) end() (api.RunResult, error) {

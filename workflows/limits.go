@@ -18,7 +18,12 @@ const (
 	maxPartitionBytes = 1_000_000
 	maxStepOutputs    = 1_000_000 // bytes, inline
 	maxRunOutputs     = 1_500_000 // bytes, inline
-	maxReason         = 600       // bytes
+
+	// The state of a run is one payload: parameters, steps and their outputs.
+	maxState     = 1_900_000 // bytes
+	stateOfStep  = 600       // bytes, without reason and outputs
+	maxReason    = 600       // bytes
+	maxAllReason = 200_000   // bytes
 
 	// One turn of the loop is one workflow task.
 	maxTurnBytes      = 1_500_000

@@ -32,10 +32,11 @@ func (o *outputs) add(partition int, given map[string]json.RawMessage) error {
 	for i, d := range o.declared {
 		raw := given[d.Name]
 		if raw == nil {
-			if d.Optional {
-				continue
+			if !d.Optional {
+				return fmt.Errorf("output %s is missing in the result", d.Name)
 			}
-			return fmt.Errorf("output %s is missing in the result", d.Name)
+			o.bytes += len("null,")
+			continue
 		}
 		o.bytes += len(raw) + len(",")
 		o.values[i][partition] = raw

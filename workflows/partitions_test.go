@@ -2,6 +2,7 @@ package workflows
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -10,6 +11,7 @@ import (
 	"go.temporal.io/sdk/temporal"
 
 	"github.com/baas-batch/baas/api"
+	"github.com/baas-batch/baas/flow"
 	"github.com/baas-batch/baas/tasklet"
 )
 
@@ -195,6 +197,18 @@ steps:
 		t.Errorf("message %q", message)
 	}
 	w.statuses("a=succeeded", "b=failed")
+}
+
+func TestRoomForOutputsLeavesTheStateOnePayload(t *testing.T) {
+	r := &run{plan: &api.PrepareResult{}}
+	same(t, "small flow", r.outputRoom(), maxRunOutputs)
+	r.steps = make([]*step, flow.MaxSteps)
+	if room := r.outputRoom(); room < 300_000 || room+maxAllReason+stateOfStep*flow.MaxSteps > maxState {
+		t.Errorf("room of %d bytes in a flow of %d steps", room, flow.MaxSteps)
+	}
+	r.plan.Flow.Params = []flow.Param{{Name: "p"}}
+	r.params = map[string]json.RawMessage{"p": make(json.RawMessage, maxState)}
+	same(t, "large parameters", r.outputRoom(), 0)
 }
 
 func TestFailedPartitionLetsOthersFinish(t *testing.T) {

@@ -16,7 +16,7 @@ type phase struct {
 	*run
 	ctx   workflow.Context // of the activities and timers; ends when they are killed
 	wait  workflow.Context // never ends, so that the loop outlives a kill
-	steps []*step
+	steps []*step          // of this phase; run.steps has all
 
 	launches []*launch // pending activities, oldest first
 	delays   []*delay  // backoffs that run
@@ -243,9 +243,9 @@ func (p *phase) finish(s *step, status api.Status) {
 // publishOutputs makes the outputs of a step that succeeded visible, unless they
 // would make the run's state too large to be queried and stored.
 func (p *phase) publishOutputs(s *step) {
-	if p.outputBytes += s.outputs.bytes; p.outputBytes > maxRunOutputs {
+	if p.outputBytes += s.outputs.bytes; p.outputBytes > p.outputRoom() {
 		p.fail(s, fmt.Sprintf(": the outputs of all steps are over %d bytes together, the limit for values and "+
-			"file references that pass inline: write large values to a file output", maxRunOutputs))
+			"file references that pass inline in this flow: write large values to a file output", p.outputRoom()))
 		s.state.Status = api.StatusFailed
 		return
 	}
@@ -259,9 +259,8 @@ func (p *phase) publishOutputs(s *step) {
 // fail notes why a step fails; the first reason counts. Reasons begin with what
 // follows the step's name.
 func (p *phase) fail(s *step, reason string) {
-	reason = shorten(reason, maxReason)
 	if s.state.Reason == "" {
-		s.state.Reason = trimPlace(reason)
+		s.state.Reason = shorten(trimPlace(reason), clamp(maxAllReason/len(p.run.steps), 100, maxReason))
 	}
 	p.failed(s, reason)
 }

@@ -7,7 +7,6 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/baas-batch/baas/api"
@@ -22,7 +21,9 @@ func (p *phase) settle(l *launch) {
 	var result api.LaunchResult
 	err := l.future.Get(p.wait, &result)
 	switch {
-	case temporal.IsCanceledError(err) && p.stopping:
+	case err != nil && p.stopping:
+		// Cancelled before it began or in backoff; or the leader was lost, and
+		// Temporal does not retry what is to be cancelled. KillTasks has its tasks.
 		return
 	case err != nil:
 		p.failAll(l, messageOf(err))

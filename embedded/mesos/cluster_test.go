@@ -24,7 +24,10 @@ import (
 	"github.com/baas-batch/baas/embedded/mesos/mesostest"
 )
 
-func TestMain(m *testing.M) { mesostest.Main(m) }
+func TestMain(m *testing.M) {
+	mesostest.ExecutorMain()
+	os.Exit(m.Run())
+}
 
 // testConfig has n agents with 4 cpus each and short times.
 func testConfig(t *testing.T, n int) mesos.Config {
@@ -33,7 +36,7 @@ func testConfig(t *testing.T, n int) mesos.Config {
 		Dir: t.TempDir(),
 		Master: master.Config{
 			AllocationInterval: 10 * time.Millisecond,
-			AgentPingTimeout:   50 * time.Millisecond, MaxAgentPingTimeouts: 4,
+			AgentPingTimeout:   50 * time.Millisecond, MaxAgentPingTimeouts: 1000,
 		},
 		Agent: agent.Config{
 			RegistrationBackoffFactor: 20 * time.Millisecond, UpdateRetryMin: 200 * time.Millisecond,
@@ -101,10 +104,20 @@ func launch(t *testing.T, s *mesostest.Session, id string) api.Offer {
 	return offer
 }
 
+// finish ends a task and acknowledges what comes of it. An update from before may
+// come once more, if its acknowledgement was lost with an agent.
 func finish(t *testing.T, s *mesostest.Session, agentID api.AgentID, id string) {
 	t.Helper()
 	s.Must(t, calls.Message(agentID.Value, "executor", []byte("finish "+id)))
-	s.Acknowledge(t, s.AwaitStatus(t, id, api.TASK_FINISHED))
+	for {
+		st := s.Await(t, id+" TASK_FINISHED", mesostest.AnyUpdate(id)).Update.Status
+		if st.UUID != nil {
+			s.Acknowledge(t, st)
+		}
+		if st.GetState() == api.TASK_FINISHED {
+			return
+		}
+	}
 }
 
 func TestTaskRunsAndIsKilled(t *testing.T) {
@@ -120,7 +133,9 @@ func TestTaskRunsAndIsKilled(t *testing.T) {
 }
 
 func TestPartition(t *testing.T) {
-	c := start(t, testConfig(t, 2))
+	cfg := testConfig(t, 2)
+	cfg.Master.MaxAgentPingTimeouts = 10
+	c := start(t, cfg)
 	s := mesostest.Subscribe(t, c.MasterURL(), framework(t), mesostest.Options{})
 	at := launch(t, s, "t1").AgentID
 	if err := c.LoseAgent(at); err != nil {
@@ -138,9 +153,7 @@ func TestPartition(t *testing.T) {
 
 // A partition too short for the pings: the agent re-registers and nothing is lost.
 func TestShortPartition(t *testing.T) {
-	cfg := testConfig(t, 1)
-	cfg.Master.MaxAgentPingTimeouts = 1000
-	c := start(t, cfg)
+	c := start(t, testConfig(t, 1))
 	s := mesostest.Subscribe(t, c.MasterURL(), framework(t), mesostest.Options{})
 	at := launch(t, s, "t1").AgentID
 	if err := errors.Join(c.LoseAgent(at), c.ReturnAgent(at)); err != nil {

@@ -55,5 +55,9 @@ func (c *Config) setDefaults() error {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
+	// A real master tells its agents how long it lets pings go unanswered.
+	if p, n := c.Master.AgentPingTimeout, c.Master.MaxAgentPingTimeouts; c.Agent.MasterPingTimeout == 0 && p > 0 && n > 0 {
+		c.Agent.MasterPingTimeout = p * time.Duration(n)
+	}
 	return nil
 }

@@ -68,7 +68,8 @@ func NewGateway(store *Store, opts GatewayOptions) (*Gateway, error) {
 }
 
 // Handle serves exactly path by h, to everybody, without a signature: for what is
-// no secret, such as the executor's binary under its digest.
+// no secret, such as the executor's binary under its digest. It panics on a path
+// that is not absolute or belongs to the objects.
 func (g *Gateway) Handle(path string, h http.Handler) {
 	if !strings.HasPrefix(path, "/") || strings.HasPrefix(path, objectsPath) {
 		panic(fmt.Sprintf("gateway: cannot publish at %q", path))

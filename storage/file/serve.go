@@ -31,8 +31,12 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (g *Gateway) serve(w *transfer, r *http.Request) {
-	allowed := map[string]string{http.MethodGet: http.MethodGet, http.MethodHead: http.MethodGet, http.MethodPut: http.MethodPut}[r.Method]
-	if allowed == "" {
+	serve, method := g.get, http.MethodGet
+	switch r.Method {
+	case http.MethodGet, http.MethodHead:
+	case http.MethodPut:
+		serve, method = g.put, http.MethodPut
+	default:
 		w.Header().Set("Allow", "GET, HEAD, PUT")
 		fail(w, http.StatusMethodNotAllowed, "only GET, HEAD and PUT are served")
 		return
@@ -41,22 +45,18 @@ func (g *Gateway) serve(w *transfer, r *http.Request) {
 	if err == nil {
 		err = grant.verify(g.secret, sig, g.now())
 	}
-	if err == nil && grant.method != allowed {
+	if err == nil && grant.method != method {
 		err = errors.New("the URL is signed for " + grant.method)
 	}
 	if err != nil {
 		fail(w, http.StatusForbidden, "forbidden: "+err.Error())
 		return
 	}
-	if allowed == http.MethodGet {
-		g.get(w, r, grant)
-	} else {
-		g.put(w, r, grant)
-	}
+	serve(w, r, grant)
 }
 
 func (g *Gateway) get(w *transfer, r *http.Request, grant grant) {
-	f, info, err := g.store.openObject(r.Context(), grant.key)
+	f, info, err := g.store.openObject(context.WithoutCancel(r.Context()), grant.key)
 	if err != nil {
 		g.failStore(w, r, err)
 		return

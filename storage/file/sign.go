@@ -184,9 +184,13 @@ func (g grant) verify(secret, sig []byte, now time.Time) error {
 	return nil
 }
 
-// loadSecret reads the key that all gateways of the store share. The first one
-// makes it.
-func (s *Store) loadSecret() ([]byte, error) {
+// secret gives the key that all gateways of the store share. The first one makes it.
+func (s *Store) secret() ([]byte, error) {
+	s.secretLock.Lock()
+	defer s.secretLock.Unlock()
+	if s.secretKey != nil {
+		return s.secretKey, nil
+	}
 	secret, err := s.readSecret()
 	if errors.Is(err, fs.ErrNotExist) {
 		fresh := make([]byte, secretLength)
@@ -199,6 +203,7 @@ func (s *Store) loadSecret() ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the gateway's secret: %w", err)
 	}
+	s.secretKey = secret
 	return secret, nil
 }
 

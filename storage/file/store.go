@@ -68,7 +68,9 @@ type Store struct {
 	log     *slog.Logger
 
 	gateway atomic.Pointer[url.URL]
-	secret  func() ([]byte, error)
+
+	secretLock sync.Mutex
+	secretKey  []byte // nil until it was needed
 
 	nextSweep atomic.Int64 // Unix nanoseconds
 }
@@ -125,7 +127,6 @@ func Open(dir string, opts Options) (*Store, error) {
 		tempAge: cmp.Or(opts.TempAge, DefaultTempAge),
 		log:     cmp.Or(opts.Logger, slog.New(slog.DiscardHandler)),
 	}
-	s.secret = sync.OnceValues(s.loadSecret)
 	if opts.Gateway != "" {
 		if err := s.UseGateway(opts.Gateway); err != nil {
 			return nil, err

@@ -63,10 +63,10 @@ func (h Harness) wantKeys(t *testing.T, s storage.Store, opts storage.ListOption
 	eventually(t, h.ListLag, func() error {
 		got, err := keysOf(t, s, opts)
 		if err != nil {
-			return fmt.Errorf("List %+v: %w", opts, err)
+			return fmt.Errorf("listing %+v: %w", opts, err)
 		}
 		if !slices.Equal(got, want) {
-			return fmt.Errorf("List %+v:\n got %.40q\nwant %.40q", opts, head(got), head(want))
+			return fmt.Errorf("listing %+v:\n got %.40q\nwant %.40q", opts, head(got), head(want))
 		}
 		return nil
 	})

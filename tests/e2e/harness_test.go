@@ -93,7 +93,15 @@ func start(t *testing.T, change ...func(*platform.Config)) *platform.Platform {
 	return p
 }
 
-func run(t *testing.T, p *platform.Platform, files map[string]string, params map[string]string) client.WorkflowRun {
+// target is where a flow is started.
+type target struct {
+	client client.Client
+	store  storage.Store
+}
+
+func platformOf(c client.Client, s storage.Store) target { return target{c, s} }
+
+func run(t *testing.T, p target, files map[string]string, params map[string]string) client.WorkflowRun {
 	t.Helper()
 	var packed bytes.Buffer
 	z := gzip.NewWriter(&packed)
@@ -107,7 +115,7 @@ func run(t *testing.T, p *platform.Platform, files map[string]string, params map
 	w.Close()
 	z.Close()
 	ctx := t.Context()
-	content, err := storage.PutContent(ctx, p.Store, "bundles/", &packed)
+	content, err := storage.PutContent(ctx, p.store, "bundles/", &packed)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,7 +136,7 @@ func run(t *testing.T, p *platform.Platform, files map[string]string, params map
 	for k, v := range values {
 		in.Params[k], _ = json.Marshal(v)
 	}
-	r, err := p.Client.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
+	r, err := p.client.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
 		ID: api.InstanceID(f.Name, f.IdentityDigest(bound)), TaskQueue: api.TaskQueue}, api.WorkflowBatchFlow, in)
 	if err != nil {
 		t.Fatal(err)
@@ -138,7 +146,7 @@ func run(t *testing.T, p *platform.Platform, files map[string]string, params map
 
 func TestHello(t *testing.T) {
 	p := start(t)
-	r := run(t, p, map[string]string{
+	r := run(t, platformOf(p.Client, p.Store), map[string]string{
 		"flow.yaml": `
 name: hello
 steps:

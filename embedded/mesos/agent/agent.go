@@ -136,7 +136,7 @@ func (a *Agent) open() (err error) {
 		ErrorLog:          slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
 	}
 	a.work.Go(func() { _ = a.server.Serve(listener) }) // ends with Close
-	a.work.Go(a.watchMemory)
+	a.work.Go(a.watchContainers)
 	a.work.Go(a.collectGarbage)
 	return nil
 }

@@ -93,13 +93,23 @@ func TestUpdatesAreRepeated(t *testing.T) {
 }
 
 func TestExecutorDeath(t *testing.T) {
-	r := start(t, settings(t))
+	for name, without := range map[string]bool{"cgroup": false, "tree": true} {
+		t.Run(name, func(t *testing.T) {
+			cfg := settings(t)
+			cfg.NoCgroups = without
+			testExecutorDeath(t, start(t, cfg))
+		})
+	}
+}
+
+func testExecutorDeath(t *testing.T, r *rig) {
 	e := executorInfo("e")
 	see(r.master, func() any { r.master.hold = true; return nil })
 	r.run(e, "done", "finish")
 	r.run(e, "running", "run")
 	r.run(e, "daemon", "daemon")
 	daemon := readPID(t, filepath.Join(r.sandbox("e"), "daemon"))
+	r.box.call(func() { r.frameworks[*framework1.ID].executors[e.ExecutorID].container.Usage() }) // as the memory watch does
 	r.master.expect(t, "done", "RUNNING")
 	eventually(t, "FINISHED checkpointed", func() bool {
 		task := (*mesos.Task)(nil)

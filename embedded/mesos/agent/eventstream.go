@@ -68,8 +68,8 @@ func (s *eventStream) signal() {
 func (s *eventStream) pump(ctx context.Context, w io.Writer, flush http.Flusher) {
 	for {
 		s.mu.Lock()
-		data := append([]byte(nil), s.queue.Bytes()...)
-		s.queue = bytes.Buffer{} // a burst must not be kept for good
+		data := s.queue.Bytes()
+		s.queue = bytes.Buffer{} // data is ours now
 		closed := s.closed
 		s.mu.Unlock()
 		if len(data) > 0 {

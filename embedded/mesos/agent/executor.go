@@ -189,6 +189,7 @@ func (e *executorRun) complete(id mesos.TaskID) {
 		return
 	}
 	delete(e.terminated, id)
+	delete(e.limits, id)
 	e.completed = append(e.completed, *task)
 	if over := len(e.completed) - maxCompletedTasks; over > 0 {
 		e.completed = e.completed[over:]

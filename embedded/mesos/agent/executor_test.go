@@ -7,6 +7,8 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -15,6 +17,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"golang.org/x/sys/unix"
 
 	mesos "github.com/mesos/mesos-go/api/v1/lib"
 	"github.com/mesos/mesos-go/api/v1/lib/encoding"
@@ -29,9 +32,16 @@ import (
 // executorVariable makes the test binary an executor.
 const executorVariable = "AGENT_TEST_EXECUTOR"
 
+// agentVariable makes the test binary an agent in this work directory.
+const agentVariable = "AGENT_TEST_AGENT"
+
 func TestMain(m *testing.M) {
 	if codec := os.Getenv(executorVariable); codec != "" {
 		runExecutor(codec)
+		return
+	}
+	if workDir := os.Getenv(agentVariable); workDir != "" {
+		runAgent(workDir)
 		return
 	}
 	os.Exit(m.Run())
@@ -52,7 +62,7 @@ type testExecutor struct {
 
 	mu      sync.Mutex
 	tasks   map[mesos.TaskID]mesos.TaskInfo
-	updates map[string]executor.Call_Update
+	updates []executor.Call_Update // in order, until acknowledged
 	deaf    atomic.Bool
 }
 
@@ -63,7 +73,13 @@ func runExecutor(codec string) {
 		os.Exit(2)
 	}
 	fmt.Println("executor starts", os.Getpid())
+	if err := os.WriteFile("pid", []byte(strconv.Itoa(os.Getpid())), 0o644); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	}
 	signal.Ignore(syscall.SIGHUP)
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil { // as a good executor does
+		fmt.Fprintln(os.Stderr, err)
+	}
 	options := []httpcli.Opt{
 		httpcli.Endpoint("http://" + cfg.AgentEndpoint + "/api/v1/executor"),
 		httpcli.Codec(map[string]encoding.Codec{"json": codecs.ByMediaType[codecs.MediaTypeJSON],
@@ -75,7 +91,7 @@ func runExecutor(codec string) {
 	cli := httpcli.New(options...)
 	ids := executor.CallOptions{calls.Framework(cfg.FrameworkID), calls.Executor(cfg.ExecutorID)}
 	e := &testExecutor{
-		cfg: cfg, tasks: map[mesos.TaskID]mesos.TaskInfo{}, updates: map[string]executor.Call_Update{},
+		cfg: cfg, tasks: map[mesos.TaskID]mesos.TaskInfo{},
 		cli: calls.SenderWith(httpexec.NewSender(cli.Send), ids...),
 		sub: calls.SenderWith(httpexec.NewSender(cli.Send, httpcli.Close(true)), ids...),
 	}
@@ -94,9 +110,7 @@ func (e *testExecutor) session() {
 	for _, t := range e.tasks {
 		subscribe.Subscribe.UnacknowledgedTasks = append(subscribe.Subscribe.UnacknowledgedTasks, t)
 	}
-	for _, u := range e.updates {
-		subscribe.Subscribe.UnacknowledgedUpdates = append(subscribe.Subscribe.UnacknowledgedUpdates, u)
-	}
+	subscribe.Subscribe.UnacknowledgedUpdates = slices.Clone(e.updates)
 	e.mu.Unlock()
 	response, err := e.sub.Send(context.Background(), calls.NonStreaming(subscribe))
 	if err != nil {
@@ -128,7 +142,9 @@ func (e *testExecutor) handle(event executor.Event) {
 	case executor.Event_ACKNOWLEDGED:
 		e.mu.Lock()
 		delete(e.tasks, event.Acknowledged.TaskID)
-		delete(e.updates, string(event.Acknowledged.UUID))
+		e.updates = slices.DeleteFunc(e.updates, func(u executor.Call_Update) bool {
+			return bytes.Equal(u.Status.UUID, event.Acknowledged.UUID)
+		})
 		e.mu.Unlock()
 	case executor.Event_MESSAGE:
 		go e.send(calls.Message(append([]byte("echo "), event.Message.Data...)))
@@ -148,6 +164,7 @@ func (e *testExecutor) run(task mesos.TaskInfo) {
 	e.update(task.TaskID, mesos.TASK_RUNNING)
 	switch word {
 	case "finish":
+		fmt.Println("ran", task.TaskID.Value)
 		e.update(task.TaskID, mesos.TASK_FINISHED)
 	case "exit":
 		os.Exit(3)
@@ -177,7 +194,7 @@ func (e *testExecutor) update(task mesos.TaskID, state mesos.TaskState) {
 		ExecutorID: &mesos.ExecutorID{Value: e.cfg.ExecutorID},
 	})
 	e.mu.Lock()
-	e.updates[string(id[:])] = *call.Update
+	e.updates = append(e.updates, *call.Update)
 	e.mu.Unlock()
 	e.send(call)
 }

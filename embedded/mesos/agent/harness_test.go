@@ -28,6 +28,7 @@ type master struct {
 	hold         bool
 	states       []link.AgentState
 	updates      []link.StatusUpdate
+	ended        map[string]bool // tasks whose terminal update was acknowledged
 	exits        []string
 	messages     []string
 	pongs        int
@@ -36,6 +37,7 @@ type master struct {
 
 func newMaster() *master {
 	return &master{
+		ended:      map[string]bool{},
 		onRegister: func(agent link.Agent, _ mesos.AgentInfo) { agent.Registered(mesos.AgentID{Value: "agent-1"}) },
 		onReregister: func(agent link.Agent, state link.AgentState) {
 			agent.Reregistered(*state.Info.ID, nil)
@@ -75,6 +77,9 @@ func (m *master) Update(u link.StatusUpdate) {
 	defer m.mu.Unlock()
 	m.updates = append(m.updates, u)
 	if !m.hold {
+		if terminal(*u.Status.State) {
+			m.ended[u.Status.TaskID.Value] = true
+		}
 		m.agent.Acknowledge(u.Framework, u.Status.TaskID, u.Status.UUID)
 	}
 }
@@ -148,6 +153,8 @@ type rig struct {
 	master *master
 }
 
+var testResources = []mesos.Resource{Scalar("cpus", 4), Scalar("mem", 4096)}
+
 func settings(t *testing.T) Config {
 	t.Helper()
 	dir := t.TempDir()
@@ -158,7 +165,7 @@ func settings(t *testing.T) Config {
 		}
 	}
 	cfg := Config{
-		WorkDir: filepath.Join(dir, "work"), Resources: []mesos.Resource{Scalar("cpus", 4), Scalar("mem", 4096)},
+		WorkDir: filepath.Join(dir, "work"), Resources: testResources,
 		RegistrationBackoffFactor: 20 * time.Millisecond, MemoryInterval: 50 * time.Millisecond,
 		ExecutorReregistrationTimeout: 10 * time.Second, UpdateRetryMin: 100 * time.Millisecond,
 		ExecutorShutdownGracePeriod: 10 * time.Second,
@@ -194,10 +201,10 @@ func (r *rig) begin() {
 	}
 	r.Agent = a
 	r.Detected(r.master)
-	eventually(r.t, "registration", func() bool { return r.state_() == running })
+	eventually(r.t, "registration", func() bool { return r.mode() == running })
 }
 
-func (r *rig) state_() (s state) {
+func (r *rig) mode() (s state) {
 	r.box.call(func() { s = r.Agent.state })
 	return s
 }

@@ -350,5 +350,5 @@ func TestRecoveringAgentRefuses(t *testing.T) {
 	}
 	<-r.Ready()
 	r.Detected(r.master)
-	eventually(t, "registration", func() bool { return r.state_() == running })
+	eventually(t, "registration", func() bool { return r.mode() == running })
 }

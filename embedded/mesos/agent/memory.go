@@ -15,10 +15,11 @@ type metered struct {
 	limit     int64
 }
 
-// watchMemory destroys containers that use more memory than they have. It sums
+// watchContainers destroys those that use more memory than they have. It sums
 // what is resident, which is cheap and counts shared pages more than once, and
-// makes sure by the proportional sizes.
-func (a *Agent) watchMemory() {
+// makes sure by the proportional sizes. The same look keeps track of what
+// belongs to a container.
+func (a *Agent) watchContainers() {
 	ticker := time.NewTicker(a.cfg.MemoryInterval)
 	defer ticker.Stop()
 	for {
@@ -27,23 +28,35 @@ func (a *Agent) watchMemory() {
 			return
 		case <-ticker.C:
 		}
-		for _, m := range a.limited() {
-			if m.container.Usage().Memory <= m.limit {
-				continue
-			}
-			if used := m.container.Proportional(); used > m.limit {
-				a.box.post(func() { a.outOfMemory(m.executor, used) })
-			}
+		for _, m := range a.living() {
+			a.look(m)
 		}
 	}
 }
 
-func (a *Agent) limited() []metered {
+func (a *Agent) look(m metered) {
+	usage := m.container.Usage()
+	if m.container.Changed() {
+		a.box.post(func() {
+			if m.executor.state != executorTerminated {
+				a.saveContainer(m.executor)
+			}
+		})
+	}
+	if m.limit <= 0 || usage.Memory <= m.limit {
+		return
+	}
+	if used := m.container.Proportional(); used > m.limit {
+		a.box.post(func() { a.outOfMemory(m.executor, used) })
+	}
+}
+
+func (a *Agent) living() []metered {
 	var list []metered
 	a.box.call(func() {
 		for _, f := range a.frameworks {
 			for _, e := range f.executors {
-				if e.container != nil && e.memory > 0 && e.state != executorTerminated {
+				if e.container != nil && e.state != executorTerminated {
 					list = append(list, metered{e, e.container, e.memory})
 				}
 			}

@@ -1,16 +1,22 @@
 package agent
 
 import (
+	"bufio"
 	"errors"
+	"fmt"
+	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	mesos "github.com/mesos/mesos-go/api/v1/lib"
 
+	"github.com/baas-batch/baas/embedded/mesos/agent/internal/container"
 	"github.com/baas-batch/baas/embedded/mesos/link"
 )
 
@@ -83,18 +89,38 @@ func TestRestartWithIdleExecutor(t *testing.T) {
 }
 
 func TestExecutorDiesWhileAgentIsDown(t *testing.T) {
-	r := start(t, settings(t))
+	for name, without := range map[string]bool{"cgroup": false, "tree": true} {
+		t.Run(name, func(t *testing.T) {
+			cfg := settings(t)
+			cfg.NoCgroups = without
+			testExecutorDiesWhileAgentIsDown(t, start(t, cfg))
+		})
+	}
+}
+
+func testExecutorDiesWhileAgentIsDown(t *testing.T, r *rig) {
 	e := executorInfo("e")
 	r.run(e, "a", "run")
 	r.run(e, "daemon", "daemon")
 	daemon := readPID(t, filepath.Join(r.sandbox("e"), "daemon"))
 	r.master.expect(t, "a", "RUNNING")
+	eventually(t, "daemon known", func() bool {
+		records, err := r.store.Containers()
+		for _, record := range records {
+			isDaemon := func(p container.Process) bool { return p.PID == daemon }
+			return err == nil && (record.Cgroup != "" || slices.ContainsFunc(record.Seen, isDaemon))
+		}
+		return false
+	})
 	pid := r.pid("e")
 	r.restart(func() {
 		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
 		eventually(t, "executor dead", func() bool { return !alive(pid) })
+		if !alive(daemon) {
+			t.Fatal("the daemon died with the executor: nothing is tested")
+		}
 	})
 	last := r.master.expect(t, "a", "RUNNING FAILED")[1]
 	if last.GetReason() != mesos.REASON_EXECUTOR_TERMINATED || last.GetSource() != mesos.SOURCE_AGENT {
@@ -194,7 +220,7 @@ func TestRegistration(t *testing.T) {
 	reregistered := func(n int) {
 		t.Helper()
 		eventually(t, "re-registration", func() bool {
-			return see(r.master, func() bool { return len(r.master.states) >= n }) && r.state_() == running
+			return see(r.master, func() bool { return len(r.master.states) >= n }) && r.mode() == running
 		})
 	}
 	r.tell(func(a link.Agent) { a.Ping(true) })
@@ -231,7 +257,7 @@ func TestRegistration(t *testing.T) {
 	}
 
 	r.Detected(nil)
-	eventually(t, "disconnection", func() bool { return r.state_() == disconnected })
+	eventually(t, "disconnection", func() bool { return r.mode() == disconnected })
 	r.Detected(r.master)
 	reregistered(4)
 
@@ -246,7 +272,7 @@ func TestRegistration(t *testing.T) {
 		r.master.agent.Shutdown("test")
 		return nil
 	})
-	eventually(t, "new ID", func() bool { return r.ID().Value == "agent-2" && r.state_() == running })
+	eventually(t, "new ID", func() bool { return r.ID().Value == "agent-2" && r.mode() == running })
 	if alive(pid) {
 		t.Error("the executor lives")
 	}
@@ -287,4 +313,126 @@ func TestGarbageCollection(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(r.sandbox("live"), "stdout")); err != nil {
 		t.Errorf("sandbox of a living executor: %v", err)
 	}
+}
+
+// Whenever the agent dies, a task that ran is told to have finished, a task
+// that did not is told to have been dropped, and none is told both.
+func TestRestartsAtRandom(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	r := start(t, settings(t))
+	e := executorInfo("e")
+	var given []string // tasks that the master has sent
+	r.master.onReregister = func(agent link.Agent, state link.AgentState) {
+		var missing []link.TaskRef
+		for _, id := range given {
+			here := func(task mesos.Task) bool { return task.TaskID.Value == id }
+			if !slices.ContainsFunc(state.Tasks, here) && !r.master.ended[id] {
+				missing = append(missing, link.TaskRef{Framework: *framework1.ID, Task: mesos.TaskID{Value: id}})
+			}
+		}
+		agent.Reregistered(*state.Info.ID, missing)
+	}
+	for round := range 10 {
+		for i := range 8 {
+			id := fmt.Sprintf("%d-%d", round, i)
+			see(r.master, func() any { given = append(given, id); return nil })
+			r.run(e, id, "finish")
+		}
+		pause := time.NewTimer(time.Duration(random.IntN(60)) * time.Millisecond)
+		<-pause.C
+		r.restart(func() {})
+	}
+	eventually(t, "an end of every task", func() bool {
+		return see(r.master, func() bool { return len(r.master.ended) == len(given) })
+	})
+	var ran string
+	logs, err := filepath.Glob(filepath.Join(filepath.Dir(r.sandbox("e")), "*-*", "stdout"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range logs {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ran += string(data)
+	}
+	finished := 0
+	for _, id := range given {
+		got := states(r.master.of(id))
+		switch times := strings.Count(ran, "ran "+id+"\n"); {
+		case times == 1 && got == "RUNNING FINISHED":
+			finished++
+		case times == 0 && (got == "DROPPED" || got == "FAILED"):
+		default:
+			t.Errorf("task %s ran %d times: %s", id, times, got)
+		}
+	}
+	t.Logf("%d of %d tasks finished", finished, len(given))
+}
+
+// runAgent is an agent in a process of its own, for TestKilledProcess: it runs
+// one task and prints a line when that is acknowledged.
+func runAgent(workDir string) {
+	m := newMaster()
+	a, err := New(Config{WorkDir: workDir, Resources: testResources})
+	if err != nil {
+		panic(err)
+	}
+	a.Detected(m)
+	r := &rig{Agent: a, master: m}
+	for r.mode() != running {
+		time.Sleep(time.Millisecond)
+	}
+	r.run(executorInfo("e"), "a", "run")
+	for len(m.of("a")) == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	fmt.Println("running")
+	select {}
+}
+
+// The same with a real kill -9 of a real process.
+func TestKilledProcess(t *testing.T) {
+	cfg := settings(t)
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	agent := exec.Command(self)
+	agent.Env = append(os.Environ(), agentVariable+"="+cfg.WorkDir)
+	agent.Stderr = os.Stderr
+	out, err := agent.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := agent.Start(); err != nil {
+		t.Fatal(err)
+	}
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if killed := agent.Process.Kill(); err != nil || killed != nil {
+		t.Fatal(line, err, killed)
+	}
+	_ = agent.Wait() // it was killed
+
+	runs := filepath.Join(cfg.WorkDir, "slaves/agent-1/frameworks/framework-1/executors/e/runs/latest")
+	pid := readPID(t, filepath.Join(runs, "pid"))
+	if !alive(pid) {
+		t.Fatal("the executor died with its agent")
+	}
+	if err := os.WriteFile(filepath.Join(runs, "a"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	r := start(t, cfg)
+	if got := r.pid("e"); got != pid {
+		t.Errorf("executor %d, before %d", got, pid)
+	}
+	eventually(t, "end of the task", func() bool {
+		return strings.HasSuffix(states(r.master.of("a")), "FINISHED")
+	})
+	r.tell(func(a link.Agent) { a.ShutdownExecutor(*framework1.ID, mesos.ExecutorID{Value: "e"}) })
+	r.exited("e -1")
+	eventually(t, "executor gone", func() bool { return !alive(pid) })
 }

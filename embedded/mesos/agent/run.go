@@ -49,7 +49,7 @@ func (a *Agent) framework(info mesos.FrameworkInfo) (*framework, error) {
 
 // updateFramework takes changed capabilities, roles and so on.
 func (a *Agent) updateFramework(info mesos.FrameworkInfo) {
-	f := a.frameworks[*info.ID]
+	f := a.frameworks[*info.ID] // the master sets it
 	if f == nil || f.terminating {
 		return
 	}

@@ -282,18 +282,7 @@ func TestMasterRestartKeepsUnreachable(t *testing.T) {
 		s.Must(t, calls.Reconcile(calls.ReconcileTasks(map[string]string{"t-" + a.info.Hostname: a.id().Value})))
 		s.AwaitStatus(t, "t-"+a.info.Hostname, want)
 	}
-	for deadline := time.Now().Add(mesostest.Patience); ; {
-		var waiting bool
-		if err := m.call(t.Context(), func() { waiting = len(m.recoveredAgents) > 0 }); err != nil {
-			t.Fatal(err)
-		}
-		if !waiting {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("the recovered agent is still waited for")
-		}
-	}
+	eventually(t, m, "nobody is waited for", func() bool { return len(m.recoveredAgents) == 0 })
 	s.Must(t, calls.Reconcile(calls.ReconcileTasks(map[string]string{"t": absent.id().Value})))
 	s.AwaitStatus(t, "t", mesos.TASK_UNREACHABLE)
 }

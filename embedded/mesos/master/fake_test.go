@@ -131,6 +131,23 @@ func waitReady(t *testing.T, m *Master) {
 	}
 }
 
+// eventually waits until cond, run by the master's goroutine, holds.
+func eventually(t *testing.T, m *Master, what string, cond func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(mesostest.Patience); ; {
+		var holds bool
+		if err := m.call(t.Context(), func() { holds = cond() }); err != nil {
+			t.Fatal(err)
+		}
+		if holds {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: not in %s", what, mesostest.Patience)
+		}
+	}
+}
+
 // addAgent registers an agent with 4 cpus, 1024 MB and ports 31000-31009.
 func addAgent(t *testing.T, m *Master, host string) *fakeAgent {
 	t.Helper()

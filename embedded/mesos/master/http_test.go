@@ -168,11 +168,7 @@ func TestCallAfterDisconnectIsForbidden(t *testing.T) {
 	m := startMaster(t, testConfig())
 	s := rawSubscribe(t, m, mesostest.Framework())
 	s.resp.Body.Close()
-	for connected := true; connected; {
-		if err := m.call(t.Context(), func() { connected = m.frameworks[s.frameworkID].stream != nil }); err != nil {
-			t.Fatal(err)
-		}
-	}
+	eventually(t, m, "disconnected", func() bool { return m.frameworks[s.frameworkID].stream == nil })
 	resp := post(t, m.URL()+"/api/v1/scheduler", `{"type":"REVIVE","framework_id":{"value":"`+s.frameworkID+`"}}`,
 		"Content-Type", mediaJSON, headerStreamID, s.streamID)
 	if resp.StatusCode != http.StatusForbidden {

@@ -303,15 +303,9 @@ func TestSlowSubscriberIsCut(t *testing.T) {
 	slow := rawSubscribe(t, m, mesostest.Framework())
 	id := mesos.FrameworkID{Value: slow.frameworkID}
 	chunk := []byte(strings.Repeat("x", 256<<10))
-	deadline := time.Now().Add(mesostest.Patience)
-	for connected := true; connected; {
-		if time.Now().After(deadline) {
-			t.Fatal("the subscriber was not cut")
-		}
+	eventually(t, m, "the subscriber is cut", func() bool {
 		m.ExecutorMessage(a.id(), id, mesos.ExecutorID{Value: "e"}, chunk)
-		if err := m.call(t.Context(), func() { connected = m.frameworks[id.Value].stream != nil }); err != nil {
-			t.Fatal(err)
-		}
-	}
+		return m.frameworks[id.Value].stream == nil
+	})
 	slow.expectCut(t)
 }

@@ -90,7 +90,7 @@ func (s *stream) next() (events []*scheduler.Event, more bool) {
 		return nil, false
 	}
 	events, s.queue, s.size = s.queue, nil, 0
-	if len(events) > 0 {
+	if len(events) > 0 || s.finished {
 		_ = s.rc.SetWriteDeadline(time.Now().Add(s.deadline))
 	}
 	return events, !s.finished

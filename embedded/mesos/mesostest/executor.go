@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"testing"
 	"time"
 
 	"github.com/google/uuid"
@@ -25,15 +24,17 @@ const (
 	orphanTime = time.Minute
 )
 
-// Main is for TestMain: the test binary is also the executor that its tests launch.
-func Main(m *testing.M) {
+// ExecutorMain comes first in TestMain: the test binary is also the executor that
+// its tests launch, and as such it never returns from here.
+func ExecutorMain() {
 	if os.Getenv(executorVariable) == "" {
-		os.Exit(m.Run())
+		return
 	}
 	if err := runExecutor(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+	os.Exit(0)
 }
 
 // ExecutorCommand starts this test binary as an executor. What it does with a
@@ -63,7 +64,6 @@ func runExecutor() error {
 	if err != nil {
 		return err
 	}
-	options := []httpcli.ConfigOpt{httpcli.Timeout(0)}
 	var headers []httpcli.RequestOpt
 	if token := os.Getenv("MESOS_EXECUTOR_AUTHENTICATION_TOKEN"); token != "" {
 		headers = append(headers, httpcli.Header("Authorization", "Bearer "+token))
@@ -71,7 +71,7 @@ func runExecutor() error {
 	cli := httpcli.New(
 		httpcli.Endpoint("http://"+cfg.AgentEndpoint+"/api/v1/executor"),
 		httpcli.Codec(codecs.ByMediaType[codecs.MediaTypeProtobuf]),
-		httpcli.Do(httpcli.With(options...)),
+		httpcli.Do(httpcli.With(httpcli.Timeout(0))),
 	)
 	who := executor.CallOptions{calls.Framework(cfg.FrameworkID), calls.Executor(cfg.ExecutorID)}
 	s := &executorState{

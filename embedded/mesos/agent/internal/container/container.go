@@ -7,13 +7,14 @@
 // Elsewhere it belongs by descent from the executor, by the executor's session,
 // by having been seen as a member before, or by [Marker] in its environment.
 // What escapes the second rule: a process that called setsid, lost its parent
-// and dropped its environment within one sampling interval.
+// and dropped its environment between two looks (see [Container.Usage]).
 package container
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -46,6 +47,8 @@ type Record struct {
 	Cgroup string `json:"cgroup,omitempty"`
 	PID    int    `json:"pid,omitempty"` // zero before the start
 	Start  uint64 `json:"start,omitempty"`
+	// Seen are the members that were met last, where there is no cgroup.
+	Seen []Process `json:"seen,omitempty"`
 	// What follows is the agent's.
 	Memory int64 `json:"memory,omitempty"` // bytes that it may use
 	Sent   bool  `json:"sent,omitempty"`   // a task was sent to the executor
@@ -83,8 +86,9 @@ type Container struct {
 	done   chan struct{}
 	status int32 // valid when done is closed
 
-	mu   sync.Mutex
-	seen map[identity]bool // members met so far; unused with a cgroup
+	mu      sync.Mutex
+	seen    map[Process]bool // members met last; unused with a cgroup
+	changed bool             // since Changed was asked
 }
 
 // Prepare makes a record, and a cgroup if that can be had. The record must be
@@ -147,7 +151,11 @@ func Start(record Record, spec Spec) (*Container, error) {
 }
 
 func newContainer(record Record) *Container {
-	return &Container{record: record, done: make(chan struct{}), status: UnknownStatus, seen: map[identity]bool{}}
+	c := &Container{record: record, done: make(chan struct{}), status: UnknownStatus, seen: map[Process]bool{}}
+	for _, p := range record.Seen {
+		c.seen[p] = true
+	}
+	return c
 }
 
 func openLog(dir, name string) (*os.File, error) {
@@ -219,7 +227,23 @@ func (c *Container) alive() bool {
 }
 
 // Record gives what finds the container again.
-func (c *Container) Record() Record { return c.record }
+func (c *Container) Record() Record {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	record := c.record
+	record.Seen = slices.Collect(maps.Keys(c.seen))
+	return record
+}
+
+// Changed tells, once, that the record is not what it was, because Usage has met
+// other members.
+func (c *Container) Changed() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	changed := c.changed
+	c.changed = false
+	return changed
+}
 
 // Done is closed when the executor itself has ended; its children may live on.
 func (c *Container) Done() <-chan struct{} { return c.done }
@@ -314,14 +338,16 @@ func (c *Container) members(thorough bool) []process {
 			}
 		}
 	}
-	clear(c.seen)
+	seen := map[Process]bool{}
 	var living []process
 	for pid := range member {
 		if p := byPID[pid]; !p.dead() {
 			living = append(living, p)
-			c.seen[p.identity()] = true
+			seen[p.identity()] = true
 		}
 	}
+	c.changed = c.changed || !maps.Equal(seen, c.seen)
+	c.seen = seen
 	return living
 }
 

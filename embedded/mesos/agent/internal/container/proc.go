@@ -26,13 +26,13 @@ type process struct {
 	rss                  int64 // bytes
 }
 
-// identity names a process across the reuse of its PID.
-type identity struct {
-	pid   int
-	start uint64
+// Process names a process across the reuse of its PID.
+type Process struct {
+	PID   int    `json:"pid"`
+	Start uint64 `json:"start"` // ticks since boot
 }
 
-func (p process) identity() identity { return identity{p.pid, p.start} }
+func (p process) identity() Process { return Process{p.pid, p.start} }
 
 // dead tells whether the process has ended and only waits for its parent.
 func (p process) dead() bool { return p.state == 'Z' || p.state == 'X' }

@@ -1,0 +1,108 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	urfave "github.com/urfave/cli/v2"
+)
+
+const tableWidth = 100
+
+func outputFlag() urfave.Flag {
+	return &urfave.StringFlag{Name: "output", Aliases: []string{"o"}, Value: "table", Usage: "table or json"}
+}
+
+// wantsJSON reads --output.
+func wantsJSON(c *urfave.Context) (bool, error) {
+	switch c.String("output") {
+	case "json":
+		return true, nil
+	case "table":
+		return false, nil
+	}
+	return false, usagef("--output is %q: expected table or json", c.String("output"))
+}
+
+func writeJSON(w io.Writer, v any) error {
+	encoder := json.NewEncoder(w)
+	encoder.SetIndent("", "  ")
+	encoder.SetEscapeHTML(false)
+	return encoder.Encode(v)
+}
+
+// writeTable writes columns of text, at most tableWidth wide: the last column, or
+// the widest where that is not enough, is cut.
+func writeTable(w io.Writer, header []string, rows [][]string) error {
+	widths := make([]int, len(header))
+	all := append([][]string{header}, rows...)
+	for _, row := range all {
+		for i, cell := range row {
+			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
+		}
+	}
+	shrink(widths)
+	for _, row := range all {
+		var line strings.Builder
+		for i, cell := range row {
+			cell = clip(cell, widths[i])
+			line.WriteString(cell)
+			line.WriteString(strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell)+gap))
+		}
+		if _, err := fmt.Fprintln(w, strings.TrimRight(line.String(), " ")); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+const gap = 2
+
+func shrink(widths []int) {
+	total := -gap
+	for _, n := range widths {
+		total += n + gap
+	}
+	last := len(widths) - 1
+	for total > tableWidth {
+		i := last
+		if widths[last] <= 12 {
+			for j, n := range widths {
+				if n > widths[i] {
+					i = j
+				}
+			}
+		}
+		cut := min(total-tableWidth, max(1, widths[i]-12))
+		widths[i] -= cut
+		total -= cut
+	}
+}
+
+func clip(s string, width int) string {
+	s = strings.Join(strings.Fields(s), " ")
+	if utf8.RuneCountInString(s) <= width {
+		return s
+	}
+	runes := []rune(s)
+	return string(runes[:max(0, width-1)]) + "…"
+}
+
+// stamp is a time for people, in their zone and with its name.
+func stamp(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return t.Local().Format("2006-01-02 15:04:05 MST")
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}

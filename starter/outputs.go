@@ -1,0 +1,132 @@
+package starter
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/baas-batch/baas/storage"
+	"github.com/baas-batch/baas/tasklet"
+)
+
+// Output is one output of a step.
+type Output struct {
+	Step  string          `json:"step"`
+	Name  string          `json:"name"`
+	Value json.RawMessage `json:"value"`
+	// Files are all references in the value. Their keys are those of the store.
+	Files []tasklet.FileRef `json:"files,omitempty"`
+}
+
+// Outputs gives the outputs of all steps that have any so far, in the order of
+// the file.
+func (r *Run) Outputs() []Output {
+	var list []Output
+	for _, s := range r.Steps {
+		for _, name := range slices.Sorted(maps.Keys(s.Outputs)) {
+			o := Output{Step: s.ID, Name: name, Value: s.Outputs[name]}
+			o.Files = references(o.Value)
+			list = append(list, o)
+		}
+	}
+	return list
+}
+
+// references finds the files in a value, in order.
+func references(raw json.RawMessage) []tasklet.FileRef {
+	var ref tasklet.FileRef
+	if json.Unmarshal(raw, &ref) == nil && ref.Tag == tasklet.FileRefTag {
+		return []tasklet.FileRef{ref}
+	}
+	var found []tasklet.FileRef
+	var list []json.RawMessage
+	if json.Unmarshal(raw, &list) == nil {
+		for _, element := range list {
+			found = append(found, references(element)...)
+		}
+		return found
+	}
+	var object map[string]json.RawMessage
+	if json.Unmarshal(raw, &object) == nil {
+		for _, key := range slices.Sorted(maps.Keys(object)) {
+			found = append(found, references(object[key])...)
+		}
+	}
+	return found
+}
+
+// Download writes the files of an output below dir, each whole or not at all, and
+// gives their paths: <step>/<name>/<file>; where two files have one name, a number
+// goes before it. Every byte is checked against its hash.
+func (c *Client) Download(ctx context.Context, o Output, dir string) ([]string, error) {
+	if len(o.Files) == 0 {
+		return nil, nil
+	}
+	folder := filepath.Join(safeName(o.Step), safeName(o.Name))
+	if err := os.MkdirAll(filepath.Join(dir, folder), 0o755); err != nil {
+		return nil, err
+	}
+	root, err := os.OpenRoot(filepath.Join(dir, folder))
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	var written []string
+	for i, name := range fileNames(o.Files) {
+		if err := c.fetch(ctx, root, name, o.Files[i]); err != nil {
+			return written, fmt.Errorf("download %s of step %s: %w", o.Name, o.Step, err)
+		}
+		written = append(written, filepath.Join(dir, folder, name))
+	}
+	return written, nil
+}
+
+// fileNames gives each file a name of its own.
+func fileNames(files []tasklet.FileRef) []string {
+	count := map[string]int{}
+	for _, f := range files {
+		count[safeName(f.Name)]++
+	}
+	names := make([]string, len(files))
+	for i, f := range files {
+		names[i] = safeName(f.Name)
+		if count[names[i]] > 1 {
+			names[i] = fmt.Sprintf("%05d-%s", i, names[i])
+		}
+	}
+	return names
+}
+
+// safeName makes a file name of what a tasklet chose.
+func safeName(name string) string {
+	name = path.Base(path.Clean("/" + strings.ReplaceAll(name, `\`, "/")))
+	if name == "/" || name == "." || strings.ContainsRune(name, 0) {
+		return "file"
+	}
+	return name
+}
+
+func (c *Client) fetch(ctx context.Context, root *os.Root, name string, ref tasklet.FileRef) (err error) {
+	partial := name + ".partial"
+	f, err := root.Create(partial)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, root.Remove(partial))
+		}
+	}()
+	content := storage.Content{Key: ref.Key, Offset: ref.Offset, Size: ref.Size, SHA256: ref.SHA256}
+	if err := errors.Join(storage.CopyVerified(ctx, f, c.store, content), f.Close()); err != nil {
+		return err
+	}
+	return root.Rename(partial, name)
+}
