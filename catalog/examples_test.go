@@ -3,6 +3,7 @@ package catalog
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/baas-batch/baas/flow"
@@ -19,5 +20,29 @@ func TestExamplesAreGood(t *testing.T) {
 		if _, err := flow.Parse(file, []byte(read(t, file)), opts); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// The reference begins with a flow file, and has a tasklet file near its end.
+func TestReferenceIsGood(t *testing.T) {
+	blocks := strings.Split(read(t, "../docs/flow.md"), "```yaml\n")[1:]
+	flows, tasklets := 0, 0
+	for _, block := range blocks {
+		src, _, _ := strings.Cut(block, "```")
+		var err error
+		switch {
+		case strings.Contains(src, "\nsteps:"):
+			flows++
+			_, err = flow.Parse("flow.md", []byte(src), flow.Options{Catalog: Catalog{}})
+		case strings.Contains(src, "\nversion:"):
+			tasklets++
+			_, err = flow.ParseTasklet("flow.md", []byte(src), os.DirFS("testdata"))
+		}
+		if err != nil {
+			t.Errorf("%v\n%s", err, src)
+		}
+	}
+	if flows != 1 || tasklets != 1 {
+		t.Errorf("%d flow files and %d tasklet files", flows, tasklets)
 	}
 }

@@ -151,36 +151,63 @@ func (e *execution) terminate() {
 	}
 }
 
-// killAll kills until nothing is left. It first stops what it finds, and looks
-// again until it finds nothing new: what is stopped cannot fork.
+// killAll kills until nothing is left.
 func (e *execution) killAll() {
 	begun := time.Now()
 	warned := false
 	for {
+		scan := time.Now()
 		found := e.processes()
+		took := time.Since(scan)
 		if len(found) == 0 {
 			return
 		}
-		frozen := map[procKey]bool{}
-		for fresh := true; fresh; found = e.processes() {
-			fresh = false
-			for _, p := range found {
-				if !frozen[p.procKey] {
-					frozen[p.procKey], fresh = true, true
-					send(p, unix.SIGSTOP)
-				}
-			}
-		}
+		found = e.freeze(found)
 		for _, p := range found {
 			send(p, unix.SIGKILL)
 		}
-		if !warned && time.Since(begun) > 10*time.Second {
+		if !warned && len(found) > 0 && time.Since(begun) > 10*time.Second {
 			warned = true
 			e.table.log.Warn("processes do not die", "count", len(found), "first", found[0].pid)
 		}
+		e.awaitReaping(max(5*time.Millisecond, 4*took))
+	}
+}
+
+// freezePasses is how often freeze looks before it takes the other way.
+const freezePasses = 3
+
+// freeze stops what it is given, and looks again until it finds nothing new: what
+// is stopped cannot fork. What forks faster than that is killed by its user, all
+// at once, which only the kernel can do.
+func (e *execution) freeze(found []proc) []proc {
+	frozen := map[procKey]bool{}
+	for pass := 0; pass < freezePasses || !e.user.own; pass++ {
+		fresh := false
+		for _, p := range found {
+			if !frozen[p.procKey] {
+				frozen[p.procKey], fresh = true, true
+				send(p, unix.SIGSTOP)
+			}
+		}
+		if !fresh {
+			return found
+		}
+		found = e.processes()
+	}
+	e.table.killUser(e.user)
+	return found
+}
+
+// awaitReaping returns when nothing is left, or after d.
+func (e *execution) awaitReaping(d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	for haveChildren() {
 		select {
 		case <-e.pokes:
-		case <-time.After(20 * time.Millisecond):
+		case <-timer.C:
+			return
 		}
 	}
 }

@@ -1,6 +1,8 @@
 package executor
 
 import (
+	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -117,14 +119,27 @@ func TestHiddenProcessDiesWithItsLastSuspect(t *testing.T) {
 	eventually(t, "death of the hidden process", func() bool { return !alive(pid) })
 }
 
-func TestForkBomb(t *testing.T) {
-	r := newRig(t, setup{})
-	dir := r.shared()
-	// Two of each generation: it grows as fast as the machine forks.
-	l := r.job(`trap '' TERM; f() { f & f & sleep 1; f; }; echo up > ` + dir + `/up; f`)
+// A hydra never stands still: each of its heads forks the next one and exits.
+// Unlike a fork bomb it does not grow, which the machine is grateful for.
+func TestHydra(t *testing.T) {
+	for name, s := range map[string]setup{"users": {}, "one user": asNobody(t)} {
+		t.Run(name, func(t *testing.T) { testHydra(t, newRig(t, s)) })
+	}
+}
+
+func testHydra(t *testing.T, r *rig) {
+	l := r.job(`trap '' TERM; head() { sleep 0.05; head & }; for i in 1 2 3 4 5 6 7 8 9 10 11 12; do head & done
+		echo up > ` + r.shared() + `/up; while :; do sleep 0.05; done`)
 	r.launch(l)
-	r.waitFile(dir + "/up")
-	eventually(t, "explosion", func() bool { return len(r.below()) > 50 })
+	r.waitFile(r.shared() + "/up")
+	first := r.below()
+	eventually(t, "next generation", func() bool {
+		return !slices.ContainsFunc(first, func(p proc) bool {
+			now, ok := readProc(p.pid)
+			return ok && now.start == p.start && p.pid != p.session // but for the command itself
+		})
+	})
+	begun := time.Now()
 	r.agent.kill(l.TaskID, time.Millisecond)
 	if state, _ := r.finish(l); state != mesos.TASK_KILLED {
 		t.Errorf("%s", state)
@@ -132,6 +147,7 @@ func TestForkBomb(t *testing.T) {
 	if left := r.below(); len(left) > 0 {
 		t.Errorf("%d processes left", len(left))
 	}
+	t.Logf("killed in %s", time.Since(begun))
 }
 
 func TestPartitionKill(t *testing.T) {
@@ -154,6 +170,38 @@ func TestPartitionKill(t *testing.T) {
 	}
 	if results[3].Log != nil || results[3].Usage.WallTime != 0 {
 		t.Error("a partition that was killed before it began has run")
+	}
+}
+
+func TestKillAtAnyMoment(t *testing.T) {
+	r := newRig(t, setup{})
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rnd := rand.New(rand.NewPCG(seed, 0))
+	var jobs []*tasklet.Launch
+	for range 40 {
+		l := r.job("sleep 0.01", 0, 1, 2)
+		l.Limits.Grace = time.Hour // a kill that loses its way is never made up for
+		jobs = append(jobs, l)
+		r.launch(l)
+		time.AfterFunc(time.Duration(rnd.IntN(80))*time.Millisecond, func() { r.agent.kill(l.TaskID, 0) })
+	}
+	for _, l := range jobs {
+		state, results := r.finish(l)
+		switch {
+		case state == mesos.TASK_FINISHED && len(results) == 3:
+		case state == mesos.TASK_KILLED && (len(results) < 3 || results[2].Outcome == tasklet.Killed):
+		default:
+			t.Errorf("%s %+v", state, results)
+		}
+		for i, res := range results {
+			if killed := res.Outcome == tasklet.Killed; killed && i < len(results)-1 || !killed && res.Outcome != tasklet.Succeeded {
+				t.Errorf("partition %d: %+v", i, res)
+			}
+		}
+	}
+	if left := r.below(); len(left) > 0 {
+		t.Errorf("left: %+v", left)
 	}
 }
 

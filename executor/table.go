@@ -169,12 +169,13 @@ func (t *table) orphan(p proc, uid *uint32) *execution {
 // look takes stock of all descendants and groups them by execution. Under nil
 // are those that belong to no running execution.
 func (t *table) look() map[*execution][]proc {
+	all := descendants(unix.Getpid())
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.round++
 	groups := make(map[*execution][]proc, len(t.running))
 	owners := map[int]*execution{}
-	for _, p := range descendants(unix.Getpid()) {
+	for _, p := range all {
 		owner := t.roots[p.pid]
 		if owner == nil {
 			var known bool

@@ -86,12 +86,15 @@ func TestInputsThatCannotBeHad(t *testing.T) {
 	gone.Key, gone.URL = "gone", r.store.sign("gone")
 	wrong := good
 	wrong.SHA256 = strings.Repeat("0", 64)
+	short := good
+	short.Size = 10
 	for name, c := range map[string]struct {
 		src    tasklet.Source
 		denied string
 		reason string
 	}{
 		"gone":   {src: gone, reason: "404"},
+		"short":  {src: short, reason: "416"},
 		"wrong":  {src: wrong, reason: "content has SHA-256"},
 		"denied": {src: gone, denied: "not in my table", reason: "not in my table"},
 	} {

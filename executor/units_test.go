@@ -3,6 +3,7 @@ package executor
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -258,6 +259,37 @@ func TestInputText(t *testing.T) {
 	} {
 		if got, err := inputText("name", c.in, d); err != nil || got != c.want {
 			t.Errorf("%s, %v, want %s", got, err, c.want)
+		}
+	}
+}
+
+func TestEnvironment(t *testing.T) {
+	cfg := Config{Path: "/bin", Lang: "C"}
+	l := &tasklet.Launch{Run: "r", Env: map[string]string{"HOME": "/own", "BAAS_RUN": "forged", markerVariable: "forged"}}
+	env, err := environment(cfg, l, tasklet.Partition{}, dirs{work: "/w", tmp: "/t"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := strings.Join(env, "\n") + "\n"
+	for _, want := range []string{"HOME=/own\n", "BAAS_RUN=r\n", "TMPDIR=/t\n", "PATH=/bin\n"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%q is missing in\n%s", want, got)
+		}
+	}
+	if strings.Contains(got, "forged") {
+		t.Errorf("forged:\n%s", got)
+	}
+	value := func(s string) tasklet.Input { return tasklet.Input{Value: json.RawMessage(s)} }
+	for reason, inputs := range map[string]map[string]tasklet.Input{
+		`inputs "a-b" and "a_b" share the variable`: {"a-b": value("1"), "a_b": value("2")},
+		"holds a NUL byte":                          {"x": value(`"\u0000"`)},
+		"pass it as a file":                         {"x": value(`"` + strings.Repeat("y", maxVariable) + `"`)},
+		`input "x" is not JSON`:                     {"x": value("{")},
+	} {
+		_, err := environment(cfg, &tasklet.Launch{}, tasklet.Partition{Inputs: inputs}, dirs{})
+		var bad *invalidError
+		if !errors.As(err, &bad) || !strings.Contains(bad.reason, reason) {
+			t.Errorf("error %v, want %q", err, reason)
 		}
 	}
 }

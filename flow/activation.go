@@ -12,7 +12,7 @@ type activation struct {
 	scope   Scope
 	item    Type
 	meter   meter
-	missing *NotSetError // the last output that was asked for and not there
+	missing *NotSetError // the last name that was asked for and not there
 }
 
 // Parent implements interpreter.Activation.
@@ -43,7 +43,8 @@ func (a *activation) ResolveName(name string) (any, bool) {
 func (a *activation) param(name string) (ref.Val, bool) {
 	p, ok := a.flow.Param(name)
 	v, given := a.scope.Params[name]
-	if !ok || !given {
+	if !ok || !given || v == nil {
+		a.missing = &NotSetError{Param: name}
 		return nil, false
 	}
 	return p.Type.toCEL(v), true
@@ -95,7 +96,7 @@ func (s *Step) OutputType(name string) (Type, bool) {
 			return t, true
 		}
 	}
-	return Any, false
+	return Any, s.unsure
 }
 
 func (a *activation) run(field string) (ref.Val, bool) {

@@ -26,6 +26,7 @@ params:
   l: {type: list, default: [3, 1.0, 2.5]}
   m: {type: map, default: {z: 1, a: 2, k: 3}}
   in: {type: file}
+  perhaps: {type: string, required: false}
 steps:
   many:
     for_each: [1, 2]
@@ -138,6 +139,7 @@ var evaluations = []struct {
 	{`'${{ has(steps.one.outputs.n) }}'`, true},
 	{`'${{ has(steps.skipped.outputs.n) }}'`, false},
 	{`'${{ steps.skipped.status }}'`, "skipped"},
+	{`'${{ has(params.perhaps) ? params.perhaps : "no" }}'`, "no"},
 	{`'${{ item }}'`, 2.5},
 	{`'${{ index }}'`, int64(1)},
 	{`'${{ run.id }}/${{ run.app }}/${{ run.owner }}/${{ run.date }}'`, "r1/eval/me/2026-02-01"},
@@ -192,6 +194,7 @@ func TestEvaluateErrors(t *testing.T) {
 	for _, test := range []struct{ value, want string }{
 		{`'${{ steps.skipped.outputs.n + 1 }}'`, "v: ${{ steps.skipped.outputs.n + 1 }}: steps.skipped.outputs.n is not set: the step was skipped"},
 		{`'${{ steps.one.outputs.maybe }}'`, "v: ${{ steps.one.outputs.maybe }}: steps.one.outputs.maybe is not set: the step left it out"},
+		{`'${{ params.perhaps }}'`, "v: ${{ params.perhaps }}: params.perhaps is not set"},
 		{`'${{ 1 / (params.i - 7) }}'`, "v: ${{ 1 / (params.i - 7) }}: division by zero"},
 		{`'${{ params.l[9] }}'`, "v: ${{ params.l[9] }}: index out of bounds: 9"},
 		{`'${{ params.m.nope }}'`, "v: ${{ params.m.nope }}: no such key: nope"},

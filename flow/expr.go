@@ -21,15 +21,20 @@ type Expr struct {
 	flow *Flow // whose declarations give params and outputs their types
 }
 
-// NotSetError tells that an expression read an output that a step does not have:
-// the step was skipped, did not run, or left out an optional output.
+// NotSetError tells that an expression read a parameter that was not given, or an
+// output that a step does not have: the step was skipped, did not run, or left out
+// an optional output.
 type NotSetError struct {
+	Param  string // when set, nothing else is
 	Step   string
 	Output string // empty when the step has no result at all
 	Status string // of the step; empty when it has not ended
 }
 
 func (e *NotSetError) Error() string {
+	if e.Param != "" {
+		return fmt.Sprintf("params.%s is not set", e.Param)
+	}
 	what := fmt.Sprintf("steps.%s.outputs.%s is not set", e.Step, e.Output)
 	if e.Output == "" {
 		what = fmt.Sprintf("step %q has no result", e.Step)

@@ -120,6 +120,8 @@ type Step struct {
 	AtMostOnce bool `json:"at_most_once,omitempty"`
 	// UnreachableTimeout is how long a task on an unreachable agent is waited for.
 	UnreachableTimeout Duration `json:"unreachable_timeout,omitempty"`
+
+	unsure bool // while parsing: what it runs is broken, so any output may be read
 }
 
 // Resources of one partition.

@@ -130,10 +130,9 @@ func (p *parser) steps(steps, onExit *yaml.Node) {
 		what := []string{"steps", "on_exit"}[i]
 		before := len(p.drafts)
 		p.entries(section, what, "step", func(id string, key, value *yaml.Node) {
-			if d := p.step(id, key, value); d != nil {
-				d.site.onExit = i == 1
-				p.drafts = append(p.drafts, d)
-			}
+			d := p.step(id, key, value)
+			d.site.onExit = i == 1
+			p.drafts = append(p.drafts, d)
 		})
 		if len(p.drafts) == before && section.Kind == yaml.MappingNode && len(section.Content) == 0 {
 			p.node(section, what+" has no steps in it", "")

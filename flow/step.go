@@ -35,14 +35,15 @@ type entry struct {
 	key, value *yaml.Node
 }
 
-// step reads one step; nil when nothing more can be said about it.
+// step reads one step.
 func (p *parser) step(id string, key, value *yaml.Node) *draft {
 	what := fmt.Sprintf("step %q", id)
+	d := &draft{step: &Step{ID: id}, key: key, implied: map[string]bool{}, explicit: map[string]bool{}}
 	if isNull(value) {
 		p.node(key, what+" has nothing to do", "give it run: or tasklet:")
-		return nil
+		d.step.unsure = true
+		return d
 	}
-	d := &draft{step: &Step{ID: id}, key: key, implied: map[string]bool{}, explicit: map[string]bool{}}
 	var run, outputs, parallel, env *yaml.Node
 	ok := p.fields(value, what, append(append([]field{
 		{"description", func(n *yaml.Node) { d.step.Description, _ = p.text(n, "description") }},
@@ -57,7 +58,8 @@ func (p *parser) step(id string, key, value *yaml.Node) *draft {
 		{"env", func(n *yaml.Node) { env = n }},
 	}, p.settingsFields(&d.own)...), laterStep...))
 	if !ok {
-		return nil
+		d.step.unsure = true
+		return d
 	}
 	p.commandOf(d, what, run, outputs, p.isLater(value))
 	if parallel != nil {
@@ -94,7 +96,9 @@ func (p *parser) commandOf(d *draft, what string, run, outputs *yaml.Node, isLat
 	switch {
 	case run != nil && d.taskNode != nil:
 		p.node(d.taskNode, what+" has both run and tasklet", "leave one of them out")
-	case run == nil && d.taskNode == nil && !isLater:
+	case isLater:
+		d.step.unsure = true
+	case run == nil && d.taskNode == nil:
 		p.node(d.key, what+" has nothing to do", "give it run: or tasklet:")
 	}
 	if run != nil {
@@ -115,8 +119,8 @@ func (p *parser) commandOf(d *draft, what string, run, outputs *yaml.Node, isLat
 			d.step.Tasklet = t.Ref()
 			d.step.Shell, d.step.Args = t.Shell, t.Args
 			d.step.Outputs, d.step.Checkpoint, d.step.Bundle = t.Outputs, t.Checkpoint, t.Path != ""
-		} else if d.step.Outputs == nil {
-			d.step.Outputs = nil // its reads of outputs are reported beside the missing tasklet
+		} else {
+			d.step.unsure = true
 		}
 	}
 	base.over(d.own).apply(d.step, p.flow.Priority)

@@ -15,7 +15,7 @@ import (
 
 // live gives what the agents hold of tasks that run.
 func (f *follower) live(ctx context.Context, run *Run) error {
-	if f.client.readLive == nil {
+	if f.readLive == nil {
 		return nil
 	}
 	for _, a := range run.Activities {
@@ -61,7 +61,7 @@ func (f *follower) liveTask(ctx context.Context, a Activity, t api.TaskDetail, a
 func (f *follower) liveLog(ctx context.Context, id logID, endpoint, file string) error {
 	s := f.state(id)
 	for blurred := 0; blurred < maxBlurred; {
-		data, err := f.client.readLive(ctx, endpoint, file, s.offset, chunkSize)
+		data, err := f.readLive(ctx, endpoint, file, s.offset, chunkSize)
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()

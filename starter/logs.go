@@ -51,7 +51,7 @@ const chunkSize = 64 << 10
 func (c *Client) Logs(ctx context.Context, id string, o LogOptions) iter.Seq2[LogChunk, error] {
 	o.Every = cmp.Or(o.Every, 500*time.Millisecond)
 	return func(yield func(LogChunk, error) bool) {
-		f := &follower{client: c, options: o, logs: map[string]*logState{}, ended: map[string]bool{}}
+		f := newFollower(o, c.Describe, c.store, c.readLive)
 		f.yield = func(chunk LogChunk) error {
 			if !yield(chunk, nil) {
 				return errStopped
@@ -69,11 +69,20 @@ var errStopped = errors.New("the consumer stopped")
 
 // follower carries the position in each log from look to look.
 type follower struct {
-	client  *Client
-	options LogOptions
-	yield   func(LogChunk) error
-	logs    map[string]*logState // by key in storage, of finished and of live logs alike
-	ended   map[string]bool      // steps that were read after their end
+	options  LogOptions
+	describe func(ctx context.Context, id string) (Run, error)
+	store    storage.Store
+	readLive ReadLive
+	yield    func(LogChunk) error
+	logs     map[string]*logState // by key in storage, of finished and of live logs alike
+	ended    map[string]bool      // steps that were read after their end
+}
+
+func newFollower(o LogOptions, describe func(context.Context, string) (Run, error), store storage.Store, readLive ReadLive) *follower {
+	return &follower{
+		options: o, describe: describe, store: store, readLive: readLive,
+		logs: map[string]*logState{}, ended: map[string]bool{},
+	}
 }
 
 type logState struct {
@@ -91,7 +100,7 @@ type logID struct {
 
 func (f *follower) run(ctx context.Context, id string) error {
 	for {
-		run, err := f.client.Describe(ctx, id)
+		run, err := f.describe(ctx, id)
 		if err != nil && (!f.options.Follow || !errors.Is(err, ErrUnreachable)) {
 			return err
 		}
@@ -174,7 +183,7 @@ func (f *follower) archived(ctx context.Context, run *Run, step string) error {
 		listed = api.LogPrefix(prefix, f.options.Partition)
 	}
 	var found []logID
-	for info, err := range storage.All(ctx, f.client.store, storage.ListOptions{Prefix: listed}) {
+	for info, err := range storage.All(ctx, f.store, storage.ListOptions{Prefix: listed}) {
 		if err != nil {
 			return err
 		}
@@ -207,7 +216,7 @@ func (f *follower) state(id logID) *logState {
 func (f *follower) fromStorage(ctx context.Context, id logID) error {
 	s := f.state(id)
 	from := s.offset - int64(len(s.tail))
-	object, _, err := f.client.store.Get(ctx, id.key, from, -1)
+	object, _, err := f.store.Get(ctx, id.key, from, -1)
 	if errors.Is(err, storage.ErrNotExist) {
 		return nil
 	}
@@ -227,7 +236,7 @@ func (f *follower) fromStorage(ctx context.Context, id logID) error {
 
 // afterCut gives a log's end, from the mark that stands for its middle on.
 func (f *follower) afterCut(ctx context.Context, id logID) error {
-	object, _, err := f.client.store.Get(ctx, id.key, 0, -1)
+	object, _, err := f.store.Get(ctx, id.key, 0, -1)
 	if err != nil {
 		return err
 	}

@@ -153,6 +153,7 @@ func (p *phase) input(s *step, attempt int) api.LaunchInput {
 		UnreachableTimeout: time.Duration(s.def.UnreachableTimeout),
 		AtMostOnce:         s.def.AtMostOnce,
 	}
+	in.Many = s.def.ForEach != nil
 	if s.def.Bundle {
 		in.Bundle = p.plan.Bundle
 	}

@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	api "github.com/mesos/mesos-go/api/v1/lib"
-	"github.com/mesos/mesos-go/api/v1/lib/resources"
 	"github.com/mesos/mesos-go/api/v1/lib/scheduler"
 	"github.com/mesos/mesos-go/api/v1/lib/scheduler/calls"
 
@@ -52,8 +51,7 @@ func BenchmarkNoOpTasks(b *testing.B) {
 			continue
 		}
 		offer := ev.Offers.Offers[0]
-		cpus, _ := resources.CPUs(offer.Resources...)
-		fit := min(perAccept, int(cpus/0.1)-1) // one share is for the executor
+		fit := min(perAccept, mesostest.Fit(offer, 0.1))
 		var tasks []api.TaskInfo
 		for ; len(tasks) < fit && launched < b.N; launched++ {
 			ti := mesostest.Task(fmt.Sprintf("t%d", launched), offer, "executor", 0.1, 1)

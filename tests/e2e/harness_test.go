@@ -1,11 +1,7 @@
 package e2e
 
 import (
-	"archive/tar"
-	"bytes"
-	"compress/gzip"
 	"context"
-	"encoding/json"
 	"fmt"
 	"log/slog"
 	"os"
@@ -18,36 +14,45 @@ import (
 	"go.temporal.io/sdk/client"
 
 	"github.com/baas-batch/baas/api"
-	"github.com/baas-batch/baas/flow"
+	"github.com/baas-batch/baas/catalog"
 	"github.com/baas-batch/baas/platform"
+	"github.com/baas-batch/baas/starter"
 	"github.com/baas-batch/baas/storage"
-	"github.com/baas-batch/baas/tasklet"
 )
 
 var build struct {
-	sync.Once
-	dir string
-	err error
+	sync.Mutex
+	dir   string
+	built map[string]error
 }
 
-// binary builds the commands once, and gives the path of one of them.
-func binary(t *testing.T, name string) string {
+// binary builds a command once, and gives its path.
+func binary(t testing.TB, name string) string {
 	t.Helper()
-	build.Do(func() {
-		build.dir, build.err = os.MkdirTemp("", "baas-bin-")
-		if build.err != nil {
-			return
+	build.Lock()
+	defer build.Unlock()
+	if build.dir == "" {
+		dir, err := os.MkdirTemp("", "baas-bin-")
+		if err != nil {
+			t.Fatal(err)
 		}
-		cmd := exec.Command("go", "build", "-trimpath", "-o", build.dir+"/", "github.com/baas-batch/baas/cmd/...")
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			build.err = fmt.Errorf("%w\n%s", err, out)
-		}
-	})
-	if build.err != nil {
-		t.Fatal(build.err)
+		build.dir, build.built = dir, map[string]error{}
 	}
-	return filepath.Join(build.dir, name)
+	path := filepath.Join(build.dir, name)
+	err, ok := build.built[name]
+	if !ok {
+		cmd := exec.Command("go", "build", "-trimpath", "-o", path, "github.com/baas-batch/baas/cmd/"+name)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		var out []byte
+		if out, err = cmd.CombinedOutput(); err != nil {
+			err = fmt.Errorf("build of %s: %w\n%s", name, err, out)
+		}
+		build.built[name] = err
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 // dir makes a directory that tasks, which run as other users, can pass through.
@@ -70,6 +75,7 @@ func dir(t *testing.T) string {
 	return d
 }
 
+// start starts a platform in this process, and stops it when the test ends.
 func start(t *testing.T, change ...func(*platform.Config)) *platform.Platform {
 	t.Helper()
 	cfg := platform.Config{
@@ -101,52 +107,69 @@ type target struct {
 
 func platformOf(c client.Client, s storage.Store) target { return target{c, s} }
 
+func of(p *platform.Platform) target { return platformOf(p.Client, p.Store) }
+
+// runs is the Go client of the platform.
+func (p target) runs() *starter.Client {
+	return starter.New(starter.Config{Temporal: p.client, Store: p.store, Catalog: catalog.Catalog{}})
+}
+
+// run starts a flow from its files; flow.yaml is the flow itself.
 func run(t *testing.T, p target, files map[string]string, params map[string]string) client.WorkflowRun {
 	t.Helper()
-	var packed bytes.Buffer
-	z := gzip.NewWriter(&packed)
-	w := tar.NewWriter(z)
+	app := dir(t)
 	for name, text := range files {
-		if err := w.WriteHeader(&tar.Header{Name: name, Mode: 0o755, Size: int64(len(text)), Typeflag: tar.TypeReg}); err != nil {
+		if err := os.WriteFile(filepath.Join(app, name), []byte(text), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		w.Write([]byte(text))
 	}
-	w.Close()
-	z.Close()
-	ctx := t.Context()
-	content, err := storage.PutContent(ctx, p.store, "bundles/", &packed)
+	started, err := p.runs().Start(t.Context(), starter.StartOptions{File: filepath.Join(app, "flow.yaml"), Args: params})
 	if err != nil {
 		t.Fatal(err)
 	}
-	f, err := flow.Parse("flow.yaml", []byte(files["flow.yaml"]), flow.Options{})
+	return p.client.GetWorkflow(t.Context(), started.Instance, started.FirstID)
+}
+
+// ended waits for the end of a run and gives its last state.
+func ended(t *testing.T, p target, r client.WorkflowRun, limit time.Duration) starter.Run {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	id := api.RunID(r.GetID(), r.GetRunID())
+	last, err := p.runs().Wait(ctx, id)
 	if err != nil {
-		t.Fatal(err)
+		now, _ := p.runs().Describe(t.Context(), id)
+		t.Fatalf("run %s: %v\n%s", id, err, show(now))
 	}
-	values, err := f.ParseParams(params)
-	if err != nil {
-		t.Fatal(err)
+	return last
+}
+
+// succeeded waits for the end of a run that must succeed.
+func succeeded(t *testing.T, p target, r client.WorkflowRun, limit time.Duration) starter.Run {
+	t.Helper()
+	last := ended(t, p, r, limit)
+	if last.Status != api.StatusSucceeded {
+		t.Fatalf("the run ended as %s\n%s", last.Status, show(last))
 	}
-	bound, err := f.Bind(values)
-	if err != nil {
-		t.Fatal(err)
+	return last
+}
+
+// show gives a run's state for a failure message.
+func show(r starter.Run) string {
+	text := fmt.Sprintf("run %s: %s %s", r.Run, r.Status, r.Reason)
+	for _, s := range r.Steps {
+		text += fmt.Sprintf("\n  %s: %s, %d of %d done, %d failed, %d active, %d retries %s", s.ID, s.Status,
+			s.Done, s.Partitions, s.Failed, s.Active, s.Retries, s.Reason)
 	}
-	in := api.RunInput{Source: &api.FlowSource{Path: "flow.yaml",
-		Bundle: tasklet.NewFileRef(content.Key, content.Size, content.SHA256, "bundle.tar.gz")}, Params: map[string]json.RawMessage{}}
-	for k, v := range values {
-		in.Params[k], _ = json.Marshal(v)
+	for _, a := range r.Activities {
+		text += fmt.Sprintf("\n  activity %s, try %d: %+v %s", a.ID, a.Try, a.Details, a.LastFailure)
 	}
-	r, err := p.client.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
-		ID: api.InstanceID(f.Name, f.IdentityDigest(bound)), TaskQueue: api.TaskQueue}, api.WorkflowBatchFlow, in)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return r
+	return text
 }
 
 func TestHello(t *testing.T) {
-	p := start(t)
-	r := run(t, platformOf(p.Client, p.Store), map[string]string{
+	p := of(start(t))
+	last := succeeded(t, p, run(t, p, map[string]string{
 		"flow.yaml": `
 name: hello
 steps:
@@ -159,12 +182,6 @@ steps:
     outputs: {loud: string}
 `,
 		"greet.sh": "#!/bin/sh\necho '{\"greeting\": \"hello\"}' >$BAAS_OUTPUTS/outputs.json; echo a letter >$BAAS_OUTPUTS/letter\n",
-	}, nil)
-	var result api.RunResult
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	if err := r.Get(ctx, &result); err != nil {
-		t.Fatal(err)
-	}
-	t.Logf("%+v", result)
+	}, nil), 2*time.Minute)
+	equal(t, output(t, last, "shout", "loud"), "A LETTER")
 }

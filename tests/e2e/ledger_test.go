@@ -3,9 +3,14 @@ package e2e
 import (
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
+
+// patience is how long a test waits for what must happen: machines are loaded.
+const patience = 2 * time.Minute
 
 // ledger is a file that every task appends to: what really ran, whatever the
 // platform believes.
@@ -34,7 +39,9 @@ func (l *ledger) lines(t *testing.T) [][]string {
 	}
 	var lines [][]string
 	for line := range strings.Lines(string(data)) {
-		lines = append(lines, strings.Fields(line))
+		if strings.HasSuffix(line, "\n") {
+			lines = append(lines, strings.Fields(line))
+		}
 	}
 	return lines
 }
@@ -49,4 +56,42 @@ func (l *ledger) count(t *testing.T, kind string) map[string]int {
 		}
 	}
 	return n
+}
+
+// of gives the entries of one kind, without its name.
+func (l *ledger) of(t *testing.T, kind string) [][]string {
+	t.Helper()
+	var entries [][]string
+	for _, words := range l.lines(t) {
+		if len(words) > 0 && words[0] == kind {
+			entries = append(entries, words[1:])
+		}
+	}
+	return entries
+}
+
+// first waits for the first entry of a kind.
+func (l *ledger) first(t *testing.T, kind string) []string {
+	t.Helper()
+	var entry []string
+	eventually(t, patience, "no entry "+kind+" in the ledger", func() bool {
+		if entries := l.of(t, kind); len(entries) > 0 {
+			entry = entries[0]
+		}
+		return entry != nil
+	})
+	return entry
+}
+
+// exactlyOnce checks that each of the items has one entry of each kind.
+func (l *ledger) exactlyOnce(t *testing.T, items int, kinds ...string) {
+	t.Helper()
+	for _, kind := range kinds {
+		counts := l.count(t, kind)
+		for i := 1; i <= items; i++ {
+			if n := counts[strconv.Itoa(i)]; n != 1 {
+				t.Errorf("task %d: %d times %q", i, n, kind)
+			}
+		}
+	}
 }

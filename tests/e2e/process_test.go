@@ -30,8 +30,12 @@ type processConfig struct {
 }
 
 func TestMain(m *testing.M) {
-	if raw := os.Getenv(envPlatform); raw != "" {
-		if err := servePlatform(raw); err != nil {
+	for variable, serve := range map[string]func(string) error{envPlatform: servePlatform, envWorker: serveWorker} {
+		raw := os.Getenv(variable)
+		if raw == "" {
+			continue
+		}
+		if err := serve(raw); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/uuid"
 	mesos "github.com/mesos/mesos-go/api/v1/lib"
+	"github.com/mesos/mesos-go/api/v1/lib/scheduler"
 
 	"github.com/baas-batch/baas/embedded/mesos/link"
 	"github.com/baas-batch/baas/embedded/mesos/mesostest"
@@ -163,11 +164,28 @@ func addAgent(t *testing.T, m *Master, host string) *fakeAgent {
 	return a
 }
 
-// launch accepts the next offer with one task and waits until the agent has it.
-func launch(t *testing.T, s *mesostest.Session, a *fakeAgent, id string) mesos.TaskInfo {
+// wholeOffer takes all offers back, so that everything that is free comes as one.
+func wholeOffer(t *testing.T, m *Master, s *mesostest.Session) mesos.Offer {
 	t.Helper()
-	offer := s.AwaitOffer(t)
-	s.Accept(t, []mesos.OfferID{offer.ID}, mesostest.Task(id, offer, "e", 1, 100))
+	var id string
+	eventually(t, m, "one offer", func() bool {
+		for _, o := range m.offers {
+			m.rescind(o)
+		}
+		m.allocate()
+		for id = range m.offers {
+		}
+		return len(m.offers) == 1
+	})
+	ev := s.Await(t, "offer "+id, func(ev *scheduler.Event) bool {
+		return ev.Type == scheduler.Event_OFFERS && ev.Offers.Offers[0].ID.Value == id
+	})
+	return ev.Offers.Offers[0]
+}
+
+// task waits for the next task that the agent is sent.
+func (a *fakeAgent) task(t *testing.T) mesos.TaskInfo {
+	t.Helper()
 	select {
 	case task := <-a.tasks:
 		return task
@@ -175,4 +193,12 @@ func launch(t *testing.T, s *mesostest.Session, a *fakeAgent, id string) mesos.T
 		t.Fatal("the agent got no task")
 		return mesos.TaskInfo{}
 	}
+}
+
+// launch accepts the next offer with one task and waits until the agent has it.
+func launch(t *testing.T, s *mesostest.Session, a *fakeAgent, id string) mesos.TaskInfo {
+	t.Helper()
+	offer := s.AwaitOffer(t)
+	s.Accept(t, []mesos.OfferID{offer.ID}, mesostest.Task(id, offer, "e", 1, 100))
+	return a.task(t)
 }

@@ -116,8 +116,7 @@ func (m *Master) subscribe(s *stream, info mesos.FrameworkInfo, suppressed []str
 		info.ID = &mesos.FrameworkID{Value: m.newFrameworkID()}
 	}
 	f := m.frameworks[info.ID.Value]
-	isNew := f == nil
-	if isNew {
+	if f == nil {
 		f = m.newFramework(info)
 		f.registeredAt = time.Now()
 	}
@@ -128,9 +127,10 @@ func (m *Master) subscribe(s *stream, info mesos.FrameworkInfo, suppressed []str
 	}
 	m.updateFramework(f, info, suppressed)
 	m.connect(f, s)
-	if !isNew {
+	if id != "" {
 		m.tellAgents(f)
 	}
+	m.allocate()
 }
 
 // connect makes s the framework's only stream: an older one ends.

@@ -55,15 +55,15 @@ func (m *Master) serveSubscription(w http.ResponseWriter, r *http.Request, sub *
 		info.Principal = &principal
 	}
 	s := m.newStream(media == mediaJSON)
+	// However this ends, the framework must not stay connected to a stream that nobody writes.
+	defer m.box.post(func() { m.streamEnded(s) })
 	if err := m.call(r.Context(), func() { m.subscribe(s, info, sub.SuppressedRoles) }); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", media)
 	w.Header().Set(headerStreamID, s.id)
 	w.WriteHeader(http.StatusOK)
-	err = s.run(r.Context(), w, m.cfg.HeartbeatInterval)
-	m.box.post(func() { m.streamEnded(s) })
-	if err != nil {
+	if err := s.run(r.Context(), w, m.cfg.HeartbeatInterval); err != nil {
 		m.log.Debug("master: subscription broken", "framework", info.Name, "error", err)
 		panic(http.ErrAbortHandler) // the client must see a cut, not an end
 	}

@@ -1,7 +1,10 @@
 package master
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -292,6 +295,33 @@ func TestGPUAgentsOnlyForGPUFrameworks(t *testing.T) {
 	if got := s.AwaitOffer(t).Hostname; got != "gpu" {
 		t.Errorf("offered %s", got)
 	}
+}
+
+// A client that leaves before its SUBSCRIBE is carried out does not stay connected.
+func TestClientLeavesWhileSubscribing(t *testing.T) {
+	m := startMaster(t, testConfig())
+	blocked, release := make(chan struct{}), make(chan struct{})
+	m.box.post(func() { close(blocked); <-release })
+	<-blocked
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		info := mesostest.Framework()
+		info.FailoverTimeout = nil
+		_, err := mesostest.Open(ctx, m.URL(), info, mesostest.Options{})
+		ended <- err
+	}()
+	for queued := 0; queued == 0; runtime.Gosched() {
+		m.box.mu.Lock()
+		queued = len(m.box.queue)
+		m.box.mu.Unlock()
+	}
+	cancel()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Errorf("the client saw %v", err)
+	}
+	close(release)
+	eventually(t, m, "the framework is removed", func() bool { return len(m.frameworks) == 0 && len(m.completed.all()) == 1 })
 }
 
 // A subscriber that does not read is cut off, and the master goes on.

@@ -47,10 +47,9 @@ func TestTaskLife(t *testing.T) {
 	// The terminal update frees the task's resources, its acknowledgement ends its life.
 	a.update(s.FrameworkID, task, mesos.TASK_KILLED)
 	killed := s.AwaitStatus(t, "t1", mesos.TASK_KILLED)
-	s.Must(t, calls.Decline(rest.ID).With(calls.RefuseSeconds(0)))
-	s.Await(t, "an offer with the task's resources", func(ev *scheduler.Event) bool {
-		return ev.Type == scheduler.Event_OFFERS && strings.HasPrefix(mesos.Resources(ev.Offers.Offers[0].Resources).String(), "cpus:3.9;mem:992")
-	})
+	if got, want := mesos.Resources(wholeOffer(t, m, s).Resources).String(), "cpus:3.9;mem:992;ports:[31000-31009]"; got != want {
+		t.Errorf("with the task's resources: %s, want %s", got, want)
+	}
 	s.Must(t, calls.Reconcile(calls.ReconcileTasks(map[string]string{"t1": ""})))
 	if st := s.AwaitStatus(t, "t1", mesos.TASK_KILLED); st.UUID != nil {
 		t.Errorf("reconciled: %v", st)
@@ -144,7 +143,7 @@ func TestInvalidTasks(t *testing.T) {
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			offer := s.AwaitOffer(t)
+			offer := wholeOffer(t, m, s)
 			bad, good := mesostest.Task("bad", offer, "other", 1, 10), mesostest.Task("good", offer, "good", 0.1, 1)
 			c.change(&bad)
 			whole := c.says == "invalid resource" // a malformed resource voids the operation
@@ -163,7 +162,7 @@ func TestInvalidTasks(t *testing.T) {
 				return
 			}
 			// The other task of the operation runs all the same.
-			got := <-a.tasks
+			got := a.task(t)
 			a.update(s.FrameworkID, got, mesos.TASK_FINISHED)
 			s.Acknowledge(t, s.AwaitStatus(t, "good", mesos.TASK_FINISHED))
 			m.ExecutorExited(a.id(), mesos.FrameworkID{Value: s.FrameworkID}, got.Executor.ExecutorID, 0)

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	mesos "github.com/mesos/mesos-go/api/v1/lib"
+	"github.com/mesos/mesos-go/api/v1/lib/resources"
 	"github.com/mesos/mesos-go/api/v1/lib/scheduler"
 	"github.com/mesos/mesos-go/api/v1/lib/scheduler/calls"
 )
@@ -65,6 +66,13 @@ func (s *Session) Accept(t testing.TB, offers []mesos.OfferID, tasks ...mesos.Ta
 func (s *Session) Acknowledge(t testing.TB, st mesos.TaskStatus) {
 	t.Helper()
 	s.Must(t, calls.Acknowledge(st.AgentID.Value, st.TaskID.Value, st.UUID))
+}
+
+// Fit is how many tasks of the given cpus an offer takes beside one executor of
+// Task; offers may be small parts of an agent.
+func Fit(offer mesos.Offer, cpus float64) int {
+	all, _ := resources.CPUs(offer.Resources...)
+	return max(0, int((all-0.1)/cpus+1e-6))
 }
 
 // Scalar is a scalar resource.
