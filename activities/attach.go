@@ -58,7 +58,7 @@ func (e *entry) adoptDetails(d api.Details) {
 		e.generations[t.First] = t.Generation
 		p := &pack{
 			first: t.First, count: t.Count, generation: t.Generation,
-			phase: phaseAttaching, state: mesos.State(t.State),
+			phase: phaseAttaching, state: mesos.State(t.State), logs: t.Log,
 		}
 		if t.Agent < len(d.Agents) {
 			p.agent = d.Agents[t.Agent]
@@ -139,7 +139,7 @@ func (e *entry) submit(p *pack) {
 	e.generations[p.first]++
 	p.generation = e.generations[p.first]
 	p.phase, p.state, p.noticed = phaseWaiting, "", false
-	p.agent, p.executor, p.unreachable = api.AgentDetail{}, "", time.Time{}
+	p.agent, p.executor, p.logs, p.unreachable = api.AgentDetail{}, "", "", time.Time{}
 	name := e.in.Step
 	if len(p.partitions) > 1 {
 		name += fmt.Sprintf(" #%d–%d", p.first, p.partitions[len(p.partitions)-1].Index)

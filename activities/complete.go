@@ -129,7 +129,7 @@ func fit(d api.Details) api.Details {
 	}
 	d.Reason = ""
 	for i := range d.Tasks {
-		d.Tasks[i].Progress = ""
+		d.Tasks[i].Progress, d.Tasks[i].Log = "", ""
 	}
 	return d
 }

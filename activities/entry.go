@@ -74,6 +74,7 @@ type pack struct {
 	state      mesos.State
 	agent      api.AgentDetail
 	executor   string
+	logs       string // tasklet.StatusData.Log
 	progress   map[int]string
 	noticed    bool // an order to kill is out
 
@@ -333,7 +334,7 @@ func (e *entry) details() api.Details {
 		inTasks[p.first] = true
 		t := api.TaskDetail{
 			First: p.first, Count: p.count, Generation: p.generation, Agent: i,
-			State: string(p.state), Progress: p.progressText(),
+			State: string(p.state), Progress: p.progressText(), Log: p.logs,
 		}
 		if !p.unreachable.IsZero() {
 			t.UnreachableSince = &p.unreachable

@@ -130,7 +130,7 @@ func (e *entry) locate(p *pack, u mesos.Update) {
 	}
 	var data tasklet.StatusData
 	if json.Unmarshal(u.Data, &data) == nil && data.Sandbox != "" {
-		p.agent.Sandbox, p.agent.Log = data.Sandbox, data.Log
+		p.agent.Sandbox, p.logs = data.Sandbox, data.Log
 	}
 }
 

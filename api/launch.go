@@ -98,7 +98,6 @@ type AgentDetail struct {
 	Host     string `json:"host"`
 	Endpoint string `json:"endpoint,omitempty"` // host:port of its HTTP API
 	Sandbox  string `json:"sandbox,omitempty"`  // of the executor that serves the tasks
-	Log      string `json:"log,omitempty"`      // tasklet.StatusData.Log
 }
 
 // TaskDetail is one Mesos task.
@@ -109,6 +108,7 @@ type TaskDetail struct {
 	Agent      int    `json:"agent"` // index in Details.Agents
 	State      string `json:"state"` // a mesos.State, or "PLACING" before the ACCEPT
 	Progress   string `json:"progress,omitempty"`
+	Log        string `json:"log,omitempty"` // tasklet.StatusData.Log, below the sandbox
 	// UnreachableSince is when the wait for the agent began.
 	UnreachableSince *time.Time `json:"unreachable_since,omitempty"`
 }

@@ -115,6 +115,7 @@ func TestAgentThatStaysAway(t *testing.T) {
 
 func TestWithoutCheckpointingTheExecutorGoesWithItsAgent(t *testing.T) {
 	r := newRig(t, setup{env: []string{"MESOS_CHECKPOINT=0"}})
+	r.run(r.job("true")) // it knows that it is subscribed
 	r.agent.cutStream()
 	if code := r.exitCode(); code != 0 {
 		t.Errorf("exit code %d", code)

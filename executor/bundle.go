@@ -37,15 +37,16 @@ func newBundles(dir string, tune Tuning, s *store, log *slog.Logger) *bundles {
 }
 
 // use gives the directory of an unpacked bundle and a function to give it back.
+// Should it need a new URL, it asks for it in the name of that partition.
 // The error is an *archiveError for a bundle that nobody can use.
-func (b *bundles) use(ctx context.Context, taskID string, src tasklet.Source) (string, func(), error) {
+func (b *bundles) use(ctx context.Context, taskID string, partition int, src tasklet.Source) (string, func(), error) {
 	if len(src.SHA256) != 64 || !safeName(src.SHA256) {
 		return "", nil, badArchive("the bundle has no digest")
 	}
 	for {
 		entry, fetch := b.join(src.SHA256)
 		if fetch {
-			entry.err = b.fetch(ctx, taskID, src, entry.dir)
+			entry.err = b.fetch(ctx, taskID, partition, src, entry.dir)
 			close(entry.ready)
 		}
 		select {
@@ -111,7 +112,7 @@ func (b *bundles) leave(digest string, entry *bundle) {
 }
 
 // fetch downloads and unpacks beside the final place, and moves the whole there.
-func (b *bundles) fetch(ctx context.Context, taskID string, src tasklet.Source, dir string) (err error) {
+func (b *bundles) fetch(ctx context.Context, taskID string, partition int, src tasklet.Source, dir string) (err error) {
 	temp, err := os.MkdirTemp(b.dir, "fetch-")
 	if err != nil {
 		return &localError{err}
@@ -120,7 +121,7 @@ func (b *bundles) fetch(ctx context.Context, taskID string, src tasklet.Source, 
 	archive := filepath.Join(temp, "archive")
 	err = b.store.download(ctx, download{
 		taskID: taskID, source: src, path: archive,
-		request: tasklet.Request{Role: tasklet.RoleBundle},
+		request: tasklet.Request{Partition: partition, Role: tasklet.RoleBundle},
 	})
 	if err != nil {
 		return fmt.Errorf("bundle: %w", err)

@@ -247,10 +247,10 @@ func (s *testStore) know(l *tasklet.Launch) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.keys[roleKey(l.TaskID, l.Partitions[0].Index, tasklet.RoleResult, "", 0)] = l.Result.Key
-	if l.Bundle != nil {
-		s.keys[roleKey(l.TaskID, 0, tasklet.RoleBundle, "", 0)] = l.Bundle.Key
-	}
 	for _, p := range l.Partitions {
+		if l.Bundle != nil {
+			s.keys[roleKey(l.TaskID, p.Index, tasklet.RoleBundle, "", 0)] = l.Bundle.Key
+		}
 		s.keys[roleKey(l.TaskID, p.Index, tasklet.RoleLog, "", 0)] = p.Log.Key
 		s.keys[roleKey(l.TaskID, p.Index, tasklet.RoleCheckpoint, "", 0)] = p.Checkpoint.Key
 		if p.Restore != nil {

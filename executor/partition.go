@@ -115,7 +115,7 @@ func (p *partition) stage() (err error) {
 		return &localError{err}
 	}
 	if l.Bundle != nil {
-		dir, release, err := x.bundle.use(p.ctx, l.TaskID, *l.Bundle)
+		dir, release, err := x.bundle.use(p.ctx, l.TaskID, p.spec.Index, *l.Bundle)
 		if err != nil {
 			return err
 		}

@@ -30,7 +30,7 @@ func (r *rig) requests(role tasklet.Role) (found []tasklet.Request) {
 
 func TestExpiredURLsAreRenewed(t *testing.T) {
 	r := newRig(t, setup{})
-	l := r.job("cat $BAAS_INPUT_DOC > $BAAS_OUTPUTS/copy; cat tool.txt; mkdir $BAAS_CHECKPOINT/c; echo c > $BAAS_CHECKPOINT/commit")
+	l := r.job("cat $BAAS_INPUT_DOC > $BAAS_OUTPUTS/copy; cat tool.txt; mkdir $BAAS_CHECKPOINT/c; echo c > $BAAS_CHECKPOINT/commit", 5)
 	l.Partitions[0].Inputs = map[string]tasklet.Input{"doc": {Files: []tasklet.Source{r.store.put("doc", []byte("content"))}}}
 	bundle := r.bundle(tarGz(entry{name: "tool.txt", content: "tool\n"}))
 	l.Bundle = &bundle

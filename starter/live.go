@@ -35,7 +35,7 @@ func (f *follower) live(ctx context.Context, run *Run) error {
 }
 
 func (f *follower) liveTask(ctx context.Context, a Activity, t api.TaskDetail, agent api.AgentDetail) error {
-	if agent.Endpoint == "" || agent.Sandbox == "" || agent.Log == "" {
+	if agent.Endpoint == "" || agent.Sandbox == "" || t.Log == "" {
 		return nil // not started yet
 	}
 	for partition := t.First; partition < t.First+t.Count; partition++ {
@@ -49,7 +49,7 @@ func (f *follower) liveTask(ctx context.Context, a Activity, t api.TaskDetail, a
 		if f.state(id).done {
 			continue
 		}
-		file := path.Join(agent.Sandbox, strings.Replace(agent.Log, "%d", strconv.Itoa(partition), 1))
+		file := path.Join(agent.Sandbox, strings.Replace(t.Log, "%d", strconv.Itoa(partition), 1))
 		if err := f.liveLog(ctx, id, agent.Endpoint, file); err != nil {
 			return err
 		}

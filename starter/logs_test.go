@@ -102,10 +102,10 @@ func placed(attempt, generation int, partitions ...int) Activity {
 	a := Activity{ID: "work-1", Step: "work"}
 	a.Details = api.Details{
 		Prefix: testPrefix, Attempt: attempt,
-		Agents: []api.AgentDetail{{Endpoint: "agent:5051", Sandbox: "/box", Log: "logs/task/%d.log"}},
+		Agents: []api.AgentDetail{{Endpoint: "agent:5051", Sandbox: "/box"}},
 	}
 	for _, p := range partitions {
-		a.Details.Tasks = append(a.Details.Tasks, api.TaskDetail{First: p, Count: 1, Generation: generation})
+		a.Details.Tasks = append(a.Details.Tasks, api.TaskDetail{First: p, Count: 1, Generation: generation, Log: "logs/task/%d.log"})
 	}
 	return a
 }

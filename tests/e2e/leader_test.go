@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"net/http"
 	"strings"
@@ -98,15 +99,16 @@ func (f *failover) leader() (name string, attempt int32) {
 	return "", 0
 }
 
+// frameworkID asks the workflow. Temporal may first ask a worker that does not
+// answer any more.
 func (f *failover) frameworkID() (id string) {
 	f.Helper()
-	value, err := f.client.QueryWorkflow(f.Context(), api.FrameworkWorkflowID(api.DefaultFramework), "", api.QueryFrameworkID)
-	if err == nil {
-		err = value.Get(&id)
-	}
-	if err != nil {
-		f.Fatal(err)
-	}
+	eventually(f.T, patience, "the framework's workflow does not answer", func() bool {
+		ctx, cancel := context.WithTimeout(f.Context(), 10*time.Second)
+		defer cancel()
+		value, err := f.client.QueryWorkflow(ctx, api.FrameworkWorkflowID(api.DefaultFramework), "", api.QueryFrameworkID)
+		return err == nil && value.Get(&id) == nil
+	})
 	return id
 }
 

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"go.temporal.io/sdk/client"
+	sdklog "go.temporal.io/sdk/log"
 
 	"github.com/baas-batch/baas/catalog"
 	"github.com/baas-batch/baas/mesos"
@@ -63,7 +64,9 @@ func serveWorker(raw string) error {
 	if err := store.UseGateway(gateway.URL()); err != nil {
 		return err
 	}
-	temporal, err := client.DialContext(ctx, client.Options{HostPort: cfg.Temporal, Namespace: cfg.Namespace})
+	temporal, err := client.DialContext(ctx, client.Options{
+		HostPort: cfg.Temporal, Namespace: cfg.Namespace, Logger: sdklog.NewStructuredLogger(log),
+	})
 	if err != nil {
 		return err
 	}

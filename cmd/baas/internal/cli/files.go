@@ -174,7 +174,7 @@ func (l *logPrinter) end() error {
 
 func (p *Program) outputsCommand() *urfave.Command {
 	flags := append([]urfave.Flag{
-		&urfave.StringFlag{Name: "download", Usage: "write all files below this `DIRECTORY`"},
+		&urfave.StringFlag{Name: "download", Usage: "write all files below this directory"},
 		outputFlag(),
 	}, connectFlags()...)
 	return command(&urfave.Command{Name: "outputs", Usage: "list the outputs of a run, or download their files", Flags: flags}, "RUN",

@@ -76,7 +76,7 @@ func connectFlags() []urfave.Flag {
 }
 
 func dataFlag() urfave.Flag {
-	return &urfave.StringFlag{Name: "data", Usage: "data directory of `baas up` (BAAS_DATA; default: baas in the user's data folder)"}
+	return &urfave.StringFlag{Name: "data", Usage: "data directory of baas up (BAAS_DATA; default: baas in the user's data folder)"}
 }
 
 func (p *Program) dataDir(c *urfave.Context) (string, error) {

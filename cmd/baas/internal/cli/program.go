@@ -196,24 +196,40 @@ func (p *Program) unknownCommand(app *urfave.App, name string) error {
 
 // command fills in what all commands share.
 func command(c *urfave.Command, arguments, example string, action func(*urfave.Context) error) *urfave.Command {
-	c.ArgsUsage = arguments
-	c.Description = "Example:\n" + indent(example)
 	c.HideHelpCommand = true
 	c.OnUsageError = onUsageError
-	c.CustomHelpTemplate = commandHelp
+	c.CustomHelpTemplate = help(c, arguments, example)
 	c.Action = action
 	return c
 }
 
-const commandHelp = `baas {{.Name}}: {{.Usage}}
-
-Usage: baas {{.Name}} [options]{{if .ArgsUsage}} {{.ArgsUsage}}{{end}}
-
-{{.Description}}
-
-Options:
-{{range .VisibleFlags}}  {{.}}
-{{end}}`
+// help is the text that --help shows.
+func help(c *urfave.Command, arguments, example string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "baas %s: %s\n\nUsage: %s\n\nExample:\n%s\n\nOptions:\n", c.Name, c.Usage,
+		strings.TrimSpace("baas "+c.Name+" [options] "+arguments), indent(example))
+	for _, f := range c.Flags {
+		f, ok := f.(urfave.DocGenerationFlag)
+		if !ok {
+			continue
+		}
+		var names []string
+		for _, name := range f.Names() {
+			names = append(names, strings.Repeat("-", min(2, len(name)))+name)
+		}
+		name := strings.Join(names, ", ")
+		if f.TakesValue() {
+			name += " VALUE"
+		}
+		usage := f.GetUsage()
+		if value := f.GetDefaultText(); f.TakesValue() && value != "" && value != "0" && value != `""` {
+			usage += " (default: " + strings.Trim(value, `"`) + ")"
+		}
+		fmt.Fprintf(&b, "  %-20s  %s\n", name, usage)
+	}
+	fmt.Fprintf(&b, "  %-20s  %s\n", "--help, -h", "show this help")
+	return strings.ReplaceAll(b.String(), "{{", `{{"{{"}}`)
+}
 
 func indent(s string) string {
 	return "  " + strings.ReplaceAll(strings.TrimSpace(s), "\n", "\n  ")

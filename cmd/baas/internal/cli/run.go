@@ -16,7 +16,7 @@ import (
 
 func (p *Program) runCommand() *urfave.Command {
 	flags := append([]urfave.Flag{
-		&urfave.StringSliceFlag{Name: "param", Aliases: []string{"p"}, Usage: "`NAME=VALUE` of a parameter; the value of a file is its path"},
+		&urfave.StringSliceFlag{Name: "param", Aliases: []string{"p"}, Usage: "NAME=VALUE of a parameter; the value of a file is its path"},
 		&urfave.StringFlag{Name: "date", Usage: "order date, YYYY-MM-DD (default: today in UTC)"},
 		&urfave.BoolFlag{Name: "detach", Aliases: []string{"d"}, Usage: "start the run, print its ID and return"},
 		outputFlag(), executorFlag(), verboseFlag(),

@@ -36,7 +36,7 @@ func (p *Program) workerCommand() *urfave.Command {
 		&urfave.StringFlag{Name: "framework", Value: api.DefaultFramework, Usage: "name of the framework that workers share (BAAS_FRAMEWORK)"},
 		&urfave.StringFlag{Name: "executor", Usage: "path of baas-executor on the agents, or a URI (BAAS_EXECUTOR; default: beside baas)"},
 		&urfave.BoolFlag{Name: "serve-executor", Usage: "agents fetch the executor from this worker's gateway"},
-		&urfave.StringFlag{Name: "gateway", Value: "127.0.0.1:0", Usage: "`HOST:PORT` where the gateway of a file store listens (BAAS_GATEWAY)"},
+		&urfave.StringFlag{Name: "gateway", Value: "127.0.0.1:0", Usage: "host:port where the gateway of a file store listens (BAAS_GATEWAY)"},
 		&urfave.StringFlag{Name: "principal", Usage: "Mesos principal (BAAS_MESOS_PRINCIPAL)"},
 		&urfave.StringFlag{Name: "secret-file", Usage: "file that holds the principal's secret (BAAS_MESOS_SECRET_FILE)"},
 		&urfave.StringFlag{Name: "user", Usage: "user that runs the executors (BAAS_MESOS_USER; default: the user of this process)"},

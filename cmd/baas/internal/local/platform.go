@@ -18,6 +18,7 @@ import (
 
 	mesosproto "github.com/mesos/mesos-go/api/v1/lib"
 	"go.temporal.io/sdk/client"
+	sdklog "go.temporal.io/sdk/log"
 
 	"github.com/baas-batch/baas/api"
 	"github.com/baas-batch/baas/cmd/baas/internal/datadir"
@@ -139,7 +140,12 @@ func (p *Platform) startTemporal(ctx context.Context, last datadir.State) (err e
 	if p.temporal, err = embedded.StartTemporal(ctx, config); err != nil {
 		return err
 	}
-	p.client, err = starter.Dial(ctx, p.temporal.ClientOptions())
+	options := p.temporal.ClientOptions()
+	if !p.config.Logger.Enabled(ctx, slog.LevelInfo) {
+		// The SDK calls much an error that is none, such as an orderly stop.
+		options.Logger = sdklog.NewStructuredLogger(slog.New(slog.DiscardHandler))
+	}
+	p.client, err = starter.Dial(ctx, options)
 	return err
 }
 
