@@ -96,7 +96,7 @@ func run(t *testing.T, name string, values map[string]string, files map[string][
 				t.Fatal(err)
 			}
 			for i := 0; i+1 < len(contents); i += 2 {
-				write(t, filepath.Join(value, contents[i]), contents[i+1])
+				write(t, filepath.Join(value, fmt.Sprintf("%05d-%s", i/2, contents[i])), contents[i+1])
 			}
 		case !given && in.Default != nil:
 			value = text(t, in.Default)
@@ -241,10 +241,9 @@ func TestConcat(t *testing.T) {
 		files  []string // name, content, …
 		want   string
 	}{
-		{"by name", "false", []string{"b", "2\n", "a", "1"}, "12\n"},
-		{"by number", "false", []string{"x", "0", "1-x", "1", "10-x", "3", "2-x", "2"}, "0123"},
+		{"in order", "false", []string{"b", "2\n", "a", "1"}, "2\n1"},
 		{"none", "false", nil, ""},
-		{"bytes", "false", []string{"a", "\x00\xff\r\n", "-n", "x"}, "x\x00\xff\r\n"},
+		{"bytes", "false", []string{"a", "\x00\xff\r\n", "-n", "x"}, "\x00\xff\r\nx"},
 		{"header", "true", []string{"a", "k\n1\n", "b", "", "c", "k\n2", "d", "k\n", "e", "k\n3\n"}, "k\n1\n2\n3\n"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -255,7 +254,7 @@ func TestConcat(t *testing.T) {
 		})
 	}
 	r := run(t, "concat", map[string]string{"header": "true"}, map[string][]string{"files": {"a", "k\n1\n", "b", "z\n2\n"}})
-	if want := "concat: b begins otherwise than a\n"; r.exit != 65 || r.log != want {
+	if want := "concat: 00001-b begins otherwise than 00000-a\n"; r.exit != 65 || r.log != want {
 		t.Errorf("exit %d, log %q; want 65, %q", r.exit, r.log, want)
 	}
 }

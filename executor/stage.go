@@ -9,7 +9,6 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
-	"strconv"
 
 	"golang.org/x/sync/errgroup"
 
@@ -49,11 +48,10 @@ func stageInputs(ctx context.Context, s *store, taskID string, p tasklet.Partiti
 	return group.Wait()
 }
 
-// stageNames gives the files of a list names of their own; one that is taken, or
-// no name for a file, gets the position in the list before it.
+// stageNames gives the files of a list their position as a prefix, so that a
+// command that lists the directory has them in order: 00000-a.csv, 00001-b.csv.
 func stageNames(files []tasklet.Source) []string {
 	names := make([]string, len(files))
-	taken := make(map[string]bool, len(files))
 	for i, f := range files {
 		name := f.Name
 		if name == "" {
@@ -62,11 +60,7 @@ func stageNames(files []tasklet.Source) []string {
 		if !safeName(name) || len(name) > 200 {
 			name = "file"
 		}
-		for taken[name] {
-			name = strconv.Itoa(i) + "-" + name
-		}
-		taken[name] = true
-		names[i] = name
+		names[i] = fmt.Sprintf("%05d-%s", i, name)
 	}
 	return names
 }

@@ -240,7 +240,7 @@ func TestStageNames(t *testing.T) {
 		files = append(files, tasklet.Source{FileRef: tasklet.FileRef{Name: n, Key: "k/from-key"}})
 	}
 	got := strings.Join(stageNames(files), " ")
-	if want := "a 1-a from-key file 4-1-a 5-a"; got != want {
+	if want := "00000-a 00001-a 00002-from-key 00003-file 00004-1-a 00005-a"; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 }

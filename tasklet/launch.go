@@ -67,7 +67,8 @@ type Input struct {
 	Value json.RawMessage `json:"value,omitempty"`
 	// Files to fetch. With List false there is exactly one, staged as
 	// BAAS_INPUTS/<name>; with List true they are staged in the directory
-	// BAAS_INPUTS/<name>/, in order, under names of their own.
+	// BAAS_INPUTS/<name>/, with their position in five digits before their names:
+	// 00000-a.csv, 00001-b.csv.
 	Files []Source `json:"files,omitempty"`
 	List  bool     `json:"list,omitempty"`
 }

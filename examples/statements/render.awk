@@ -1,7 +1,7 @@
-# First file: airports (CSV, some fields quoted). Second: routes of this part,
+# First file: airports (CSV, some fields quoted). Second: the routes of one part,
 # sorted by origin and, within it, by falling number of flights.
 
-# fields splits a CSV line into f[1..n], with quotes.
+# fields splits a CSV line into f[1..n].
 function fields(line, f,    n, c, i, quoted) {
 	n = 1; f[1] = ""; quoted = 0
 	for (i = 1; i <= length(line); i++) {
@@ -13,24 +13,25 @@ function fields(line, f,    n, c, i, quoted) {
 	return n
 }
 
-function finish() {
-	if (origin == "") return
-	printf "%s\n%-40s %9d\n", line, "Total of " routes " routes", flights > file
-	close(file)
-	done++
-	departures += flights
-	print done "/" total " " origin > (ENVIRON["BAAS_PROGRESS"])
-	close(ENVIRON["BAAS_PROGRESS"])
-}
-
 function begin(code) {
 	origin = code; routes = 0; flights = 0
 	file = out "/statements/" code ".txt"
-	printf "STATEMENT OF DEPARTURES %s\n\n%s  %s\n      %s\n\n%-40s %9s\n%s\n", year, code, name[code], place[code], "Destination", "Flights", line > file
+	printf "STATEMENT OF DEPARTURES %s\n\n%s  %s\n     %s\n\n%-40s %9s\n%s\n",
+		year, code, name[code], place[code], "Destination", "Flights", rule > file
+}
+
+function finish() {
+	if (origin == "") return
+	printf "%s\n%-40s %9d\n", rule, "Total of " routes (routes == 1 ? " route" : " routes"), flights > file
+	close(file)
+	done++
+	departures += flights
+	print done "/" origins " " origin > ENVIRON["BAAS_PROGRESS"]
+	close(ENVIRON["BAAS_PROGRESS"])
 }
 
 BEGIN {
-	line = sprintf("%50s", ""); gsub(/ /, "-", line)
+	rule = sprintf("%50s", ""); gsub(/ /, "-", rule)
 }
 
 NR == FNR {

@@ -1,7 +1,9 @@
 #!/bin/sh
 # Renders one statement for each origin in one part of the routes.
 set -eu
-mkdir -p "$BAAS_OUTPUTS/statements"
+export LC_ALL=C
+mkdir "$BAAS_OUTPUTS/statements"
 tail -n +2 "$BAAS_INPUT_PART" | sort -t, -k1,1 -k3,3nr -k2,2 >routes.csv
-awk -v out="$BAAS_OUTPUTS" -v year="$BAAS_INPUT_YEAR" -v total="$(cut -d, -f1 routes.csv | sort -u | wc -l)" \
+origins=$(cut -d, -f1 routes.csv | uniq | wc -l)
+awk -v out="$BAAS_OUTPUTS" -v year="$BAAS_INPUT_YEAR" -v origins="$((origins))" \
 	-f render.awk "$BAAS_INPUT_AIRPORTS" routes.csv
