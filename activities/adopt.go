@@ -93,6 +93,7 @@ func (e *entry) adoptAs(stands standing, details api.Details) {
 	}
 	e.adoptDetails(details)
 	e.adoptResults()
+	e.askMesos()
 	if stands == standsCanceled {
 		e.cancel("cancelled", 0)
 	}

@@ -73,7 +73,6 @@ func (e *entry) adoptDetails(d api.Details) {
 // bindPacks gives adopted packs their partitions, drops those whose results are
 // all there, and asks Mesos about the ones that nobody has heard of yet.
 func (e *entry) bindPacks() {
-	var unknown []mesos.TaskRef
 	for _, p := range slices.Clone(e.packs) {
 		if p.partitions == nil {
 			p.partitions = e.partitions(p.first, p.count)
@@ -87,6 +86,15 @@ func (e *entry) bindPacks() {
 			continue
 		}
 		e.h.fw.Describe(e.taskID(p), e.in.Owner, e.resources())
+	}
+	e.askMesos()
+}
+
+// askMesos reconciles the tasks that nobody has heard of yet. Some were written
+// ahead and never launched: of those, Mesos says nothing by itself.
+func (e *entry) askMesos() {
+	var unknown []mesos.TaskRef
+	for _, p := range e.packs {
 		if p.phase == phaseAttaching {
 			unknown = append(unknown, mesos.TaskRef{TaskID: e.taskID(p), AgentID: p.agent.ID})
 		}

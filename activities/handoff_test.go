@@ -462,6 +462,24 @@ func TestTakeOver(t *testing.T) {
 			t.Error("no heartbeat is planned")
 		}
 	})
+	t.Run("what was written ahead and never launched is asked about", func(t *testing.T) {
+		r := newRig(t)
+		ahead := details
+		ahead.Total = 1
+		ahead.Agents = []api.AgentDetail{{ID: "a1"}}
+		ahead.Tasks = []api.TaskDetail{{First: 0, Count: 1, Generation: 1, State: "PLACING"}}
+		r.set(func() { r.details = &ahead })
+		if err := r.h.TakeOver(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		r.until("reconcile 0.1 on a1")
+		r.update(0, 1, mesos.Gone, fromMaster)
+		r.until("released: true")
+		r.deliver(input(0), ahead, 2)
+		r.until("reconcile 0.1 on a1")
+		r.update(0, 1, mesos.Gone, fromMaster)
+		r.until("submit 0.2")
+	})
 	t.Run("another framework's is left alone", func(t *testing.T) {
 		r := newRig(t)
 		foreign := details

@@ -253,11 +253,13 @@ func (x *Executor) launch(info mesos.TaskInfo) {
 	x.log.Info("launched", "task", id, "partitions", len(launch.Partitions))
 }
 
-// refuse ends a task that cannot be run as described.
+// refuse ends a task that cannot be run as described. Its ID names the partition:
+// the launch data may be what cannot be read.
 func (x *Executor) refuse(info mesos.TaskInfo, reason string) {
 	now := time.Now()
+	id, _ := tasklet.ParseTaskID(info.TaskID.Value)
 	data, _ := json.Marshal(tasklet.StatusData{Results: []tasklet.Result{{
-		Outcome: tasklet.Invalid, ExitCode: -1, Reason: reason, Started: now, Ended: now, Agent: x.hostname(),
+		Partition: id.First, Outcome: tasklet.Invalid, ExitCode: -1, Reason: reason, Started: now, Ended: now, Agent: x.hostname(),
 	}}})
 	x.log.Warn("task refused", "task", info.TaskID.Value, "reason", reason)
 	x.outbox.add(mesos.TaskStatus{

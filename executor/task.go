@@ -238,6 +238,7 @@ func (t *task) update(state mesos.TaskState, message string, results []tasklet.R
 		Sandbox: t.x.cfg.Directory,
 		Log:     "logs/" + filepath.Base(t.logs) + "/%d.log",
 		Results: results,
+		Stored:  stored,
 	}
 	data, err := json.Marshal(status)
 	if err != nil || len(data) > tasklet.MaxStatusData {

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -19,6 +20,7 @@ import (
 	"time"
 
 	"go.temporal.io/sdk/client"
+	sdklog "go.temporal.io/sdk/log"
 
 	"github.com/baas-batch/baas/catalog"
 	"github.com/baas-batch/baas/embedded"
@@ -34,6 +36,8 @@ type Config struct {
 	// it, a platform goes on where the last one was left. Tasks may run as other
 	// users than this process, so they must be able to pass through it.
 	Dir string
+	// StoreDir holds the objects; "store" below Dir if empty.
+	StoreDir string
 	// Memory keeps Temporal in memory: runs are forgotten when the platform ends.
 	Memory bool
 	// Executor is the path of the baas-executor binary.
@@ -93,6 +97,9 @@ func Start(ctx context.Context, cfg Config) (_ *Platform, err error) {
 	if err := os.MkdirAll(cfg.Dir, 0o711); err != nil {
 		return nil, err
 	}
+	if cfg.StoreDir == "" {
+		cfg.StoreDir = filepath.Join(cfg.Dir, "store")
+	}
 	p := &Platform{cfg: cfg}
 	defer func() {
 		if err != nil {
@@ -118,7 +125,8 @@ func Start(ctx context.Context, cfg Config) (_ *Platform, err error) {
 
 // StorageURL is the URL under which other processes of this machine find the store.
 func (p *Platform) StorageURL() string {
-	return "file://" + p.Store.Dir() + "?gateway=" + p.Gateway.URL()
+	u := url.URL{Scheme: "file", Path: p.Store.Dir(), RawQuery: url.Values{"gateway": {p.Gateway.URL()}}.Encode()}
+	return u.String()
 }
 
 // Stop stops all parts. With keepTasks, executors and their tasks live on, as
@@ -202,7 +210,7 @@ func writeFile(path string, r io.Reader, mode os.FileMode) (err error) {
 }
 
 func (p *Platform) startStorage(context.Context) error {
-	store, err := file.Open(filepath.Join(p.cfg.Dir, "storage"), file.Options{Logger: p.cfg.Logger})
+	store, err := file.Open(p.cfg.StoreDir, file.Options{Logger: p.cfg.Logger})
 	if err != nil {
 		return err
 	}
@@ -238,7 +246,12 @@ func (p *Platform) startTemporal(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	p.Client, err = client.DialContext(ctx, p.Temporal.ClientOptions())
+	options := p.Temporal.ClientOptions()
+	if !p.cfg.Logger.Enabled(ctx, slog.LevelInfo) {
+		// The SDK calls much an error that is none.
+		options.Logger = sdklog.NewStructuredLogger(slog.New(slog.DiscardHandler))
+	}
+	p.Client, err = client.DialContext(ctx, options)
 	return err
 }
 
@@ -280,4 +293,25 @@ func (p *Platform) startWorker(ctx context.Context) (err error) {
 	}
 	p.Worker, err = worker.Start(ctx, p.WorkerConfig())
 	return err
+}
+
+// leadTimeout bounds AwaitLeader: a leader that was killed holds the leadership
+// until its lease is over.
+const leadTimeout = 30*time.Second + 3*leaseTimeout
+
+// AwaitLeader waits until the platform's worker leads the framework: a run that
+// is started then begins at once.
+func (p *Platform) AwaitLeader(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, leadTimeout)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for !p.Worker.Leading() {
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("the worker does not lead the framework: %w", ctx.Err())
+		case <-tick.C:
+		}
+	}
+	return nil
 }

@@ -29,7 +29,7 @@ func (x *execution) open() bool {
 // find looks a run up by its ID. The ID of an instance means its latest run.
 func (c *Client) find(ctx context.Context, id string) (*execution, error) {
 	if c.temporal == nil {
-		return nil, fmt.Errorf("run %q: %w (Temporal was not asked)", id, ErrNotFound)
+		return nil, fmt.Errorf("run %q: %w", id, ErrNotFound)
 	}
 	instance, suffix, err := api.SplitRunID(id)
 	if err != nil {

@@ -65,7 +65,9 @@ type StatusData struct {
 	Log     string `json:"log,omitempty"`
 
 	// Results is set on terminal updates; InStorage says that it was too large
-	// and stands in the result object only.
+	// and stands in the result object only. Stored says that there is a result
+	// object: without it, this update is all that is known of the results.
 	Results   []Result `json:"results,omitempty"`
 	InStorage bool     `json:"in_storage,omitempty"`
+	Stored    bool     `json:"stored,omitempty"`
 }

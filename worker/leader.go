@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"time"
 
 	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/temporal"
 	sdkworker "go.temporal.io/sdk/worker"
 
 	"github.com/baas-batch/baas/activities"
@@ -56,7 +58,7 @@ func (l *leader) leading() bool {
 	}
 }
 
-// errResigned makes Temporal give the leadership to another worker at once.
+// errResigned ends a leadership in order.
 var errResigned = errors.New("this worker stops")
 
 // LeadFramework is the activity api.ActivityLead. It ends with a result only when
@@ -64,7 +66,7 @@ var errResigned = errors.New("this worker stops")
 func (l *leader) LeadFramework(ctx context.Context, in api.LeadInput) (api.LeadResult, error) {
 	select {
 	case <-l.resigned:
-		return api.LeadResult{}, errResigned
+		return api.LeadResult{}, handOver(errResigned)
 	default:
 	}
 	info := activity.GetInfo(ctx)
@@ -83,7 +85,18 @@ func (l *leader) LeadFramework(ctx context.Context, in api.LeadInput) (api.LeadR
 	if errors.Is(err, mesos.ErrFrameworkRemoved) {
 		return api.LeadResult{Removed: true, Reason: err.Error()}, nil
 	}
+	if errors.Is(err, errResigned) || errors.Is(err, mesos.ErrLeaseLost) {
+		return api.LeadResult{}, handOver(err)
+	}
 	return api.LeadResult{}, err
+}
+
+// handOver gives the leadership to the next worker at once, and is no cause for
+// alarm.
+func handOver(err error) error {
+	return temporal.NewApplicationErrorWithOptions(err.Error(), "LeadershipEnded", temporal.ApplicationErrorOptions{
+		Category: temporal.ApplicationErrorCategoryBenign, NextRetryDelay: time.Millisecond, Cause: err,
+	})
 }
 
 // leadDetails show in the Temporal Web UI who leads.

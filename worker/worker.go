@@ -66,8 +66,8 @@ func Start(ctx context.Context, cfg Config) (*Worker, error) {
 	return w, nil
 }
 
-// Leading is closed each time anew when this worker's framework has subscribed;
-// see Leader for what it holds.
+// Leading tells whether this worker leads the framework and has subscribed to
+// Mesos.
 func (w *Worker) Leading() bool { return w.leader.leading() }
 
 // Stop gives the leadership up, lets activities under way end, and returns when

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/term"
 
+	"github.com/baas-batch/baas/catalog"
 	"github.com/baas-batch/baas/cmd/baas/internal/cli"
 )
 
@@ -27,6 +28,7 @@ func run() int {
 		Asks:      term.IsTerminal(int(os.Stdin.Fd())) && term.IsTerminal(int(os.Stderr.Fd())),
 		Now:       time.Now,
 		Version:   version(),
+		Catalog:   catalog.Catalog{},
 	}
 	if term.IsTerminal(int(os.Stdout.Fd())) {
 		p.Terminal = func() (columns, rows int) {

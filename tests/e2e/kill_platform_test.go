@@ -35,7 +35,7 @@ func TestKillThePlatform(t *testing.T) {
 	l := newLedger(t)
 	p := newProcess(t)
 	p.up()
-	store, err := file.Open(p.dir+"/data/storage", file.Options{})
+	store, err := file.Open(p.dir+"/data/store", file.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

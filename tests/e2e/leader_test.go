@@ -54,15 +54,20 @@ type failover struct {
 // takeoverLimit is how long the workers may be without a leader.
 const takeoverLimit = 30 * time.Second
 
-func newFailover(t *testing.T) *failover {
+func newFailover(t *testing.T, shareGateway bool) *failover {
 	t.Helper()
 	f := &failover{T: t, ledger: newLedger(t), gate: newGate(t), workers: map[string]*workerProcess{}}
 	f.platform = start(t, func(c *platform.Config) { c.NoWorker = true })
 	f.target = of(f.platform)
 	for _, name := range []string{"a", "b"} {
-		f.workers[name] = newWorker(t, f.platform, name)
+		gateway := ""
+		if shareGateway {
+			gateway = f.platform.Gateway.URL()
+		}
+		f.workers[name] = newWorker(t, f.platform, name, gateway)
 	}
 	f.run = run(t, f.target, map[string]string{"flow.yaml": sixty}, map[string]string{"ledger": f.ledger.path, "gate": f.gate.path})
+	t.Cleanup(f.tell)
 	eventually(t, patience, "nobody leads", func() bool { f.first, _ = f.leader(); return f.first != "" })
 	f.id = f.frameworkID()
 	eventually(t, patience, "the flow does not get going", func() bool {
@@ -160,6 +165,18 @@ func (f *failover) taken(since time.Time) (second string) {
 	return second
 }
 
+// tell helps to understand a failure.
+func (f *failover) tell() {
+	if !f.Failed() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	now, err := f.runs().Describe(ctx, api.RunID(f.run.GetID(), f.run.GetRunID()))
+	f.Logf("%d of 60 tasks began, %d ended; %v\n%s",
+		len(f.ledger.of(f.T, "start")), len(f.ledger.of(f.T, "end")), err, show(now))
+}
+
 // finish lets the flow end, and looks at what really ran.
 func (f *failover) finish() {
 	f.Helper()
@@ -182,9 +199,10 @@ func (f *failover) finish() {
 	}
 }
 
-// The leader is killed in the middle of a flow.
+// The leader is killed in the middle of a flow, and the gateway in its process
+// with it: executors get new URLs from the next leader.
 func TestKillTheLeader(t *testing.T) {
-	f := newFailover(t)
+	f := newFailover(t, false)
 	killed := time.Now()
 	f.workers[f.first].signal(syscall.SIGKILL)
 	f.taken(killed)
@@ -192,15 +210,16 @@ func TestKillTheLeader(t *testing.T) {
 }
 
 // The leader sleeps for longer than its lease and wakes up when another one leads:
-// it must not lead on.
+// it must not lead on. The gateway is elsewhere: one that is silent delays each
+// upload by a minute.
 func TestPauseTheLeader(t *testing.T) {
-	f := newFailover(t)
+	f := newFailover(t, true)
 	paused := time.Now()
 	old := f.workers[f.first]
 	old.signal(syscall.SIGSTOP)
 	second := f.taken(paused)
 	ends := len(f.ledger.of(t, "end"))
-	eventually(t, patience, "nothing goes on under the new leader", func() bool {
+	eventually(t, time.Minute, "nothing goes on under the new leader", func() bool {
 		return len(f.ledger.of(t, "end")) > ends || ends == 40
 	})
 	before := f.subscriptions()

@@ -27,11 +27,12 @@ import (
 )
 
 // The test binary runs itself as a worker process too: one of several on the same
-// Temporal, Mesos and storage, each with a gateway of its own.
+// Temporal, Mesos and storage, with gateways of their own or a shared one.
 const envWorker = "BAAS_E2E_WORKER"
 
 type workerConfig struct {
 	Name, Temporal, Namespace, Storage string
+	Gateway                            string // to share; empty: one of its own
 	Mesos                              mesos.Config
 	Lease, Heartbeat                   time.Duration
 }
@@ -53,15 +54,18 @@ func serveWorker(raw string) error {
 		return err
 	}
 	defer store.Close()
-	gateway, err := file.NewGateway(store, file.GatewayOptions{Logger: log})
-	if err != nil {
-		return err
+	if cfg.Gateway == "" {
+		gateway, err := file.NewGateway(store, file.GatewayOptions{Logger: log})
+		if err != nil {
+			return err
+		}
+		if err := gateway.Start("127.0.0.1:0"); err != nil {
+			return err
+		}
+		defer gateway.Stop(context.Background())
+		cfg.Gateway = gateway.URL()
 	}
-	if err := gateway.Start("127.0.0.1:0"); err != nil {
-		return err
-	}
-	defer gateway.Stop(context.Background())
-	if err := store.UseGateway(gateway.URL()); err != nil {
+	if err := store.UseGateway(cfg.Gateway); err != nil {
 		return err
 	}
 	temporal, err := client.DialContext(ctx, client.Options{
@@ -93,12 +97,13 @@ type workerProcess struct {
 	log  string
 }
 
-// newWorker starts a worker process of a platform that has no worker itself.
-func newWorker(t *testing.T, p *platform.Platform, name string) *workerProcess {
+// newWorker starts a worker process of a platform that has no worker itself. With
+// an empty URL it has a gateway of its own.
+func newWorker(t *testing.T, p *platform.Platform, name, gateway string) *workerProcess {
 	t.Helper()
 	like := p.WorkerConfig()
 	cfg := workerConfig{
-		Name: name, Temporal: p.Temporal.Address(), Namespace: like.Namespace, Storage: p.Store.Dir(),
+		Name: name, Temporal: p.Temporal.Address(), Namespace: like.Namespace, Storage: p.Store.Dir(), Gateway: gateway,
 		Mesos: mesos.Config{
 			Masters: like.Mesos.Masters, ExecutorURI: like.Mesos.ExecutorURI, ExecutorSHA256: like.Mesos.ExecutorSHA256,
 		},

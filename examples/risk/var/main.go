@@ -1,13 +1,11 @@
-// Command var is one step of the risk example: the value at risk of one security
-// by simulation of its price, with a checkpoint after each batch of paths.
+// Command var is one step of the risk example: the value at risk of one security.
+// It simulates the price with monthly logarithmic returns that are normally
+// distributed as in the history, and makes a checkpoint after each batch of paths.
 package main
 
 import (
-	"bytes"
 	"encoding/csv"
-	"encoding/gob"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"hash/fnv"
 	"io"
@@ -19,8 +17,12 @@ import (
 	"strconv"
 )
 
-// batch is how many paths lie between two checkpoints.
-const batch = 10_000
+// A checkpoint is made after each batch of paths: twenty in all, but not for less
+// than the least batch, since each holds all losses so far.
+const (
+	checkpoints = 20
+	leastBatch  = 10_000
+)
 
 func main() {
 	if err := run(); err != nil {
@@ -43,33 +45,32 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	s, err := restore(os.Getenv("BAAS_CHECKPOINT"))
-	if err != nil {
+	h := fnv.New64a()
+	io.WriteString(h, symbol)
+	s := &state{source: rand.NewPCG(uint64(seed), h.Sum64()), losses: make([]float64, 0, paths)}
+	if err := s.restore(os.Getenv("BAAS_CHECKPOINT")); err != nil {
 		return err
 	}
-	resumedAt := len(s.Losses)
-	if s.Source == nil {
-		h := fnv.New64a()
-		io.WriteString(h, symbol)
-		s.Source = rand.NewPCG(uint64(seed), h.Sum64())
-	} else {
+	resumedAt := len(s.losses)
+	if resumedAt > 0 {
 		fmt.Printf("%s: going on at path %d\n", symbol, resumedAt)
 	}
 	mean, deviation := moments(returns)
-	random := rand.New(s.Source)
-	for len(s.Losses) < paths {
-		for range min(batch, paths-len(s.Losses)) {
-			s.Losses = append(s.Losses, loss(random, mean, deviation, months))
+	random := rand.New(s.source)
+	batch := max(leastBatch, paths/checkpoints)
+	for len(s.losses) < paths {
+		for range min(batch, paths-len(s.losses)) {
+			s.losses = append(s.losses, loss(random, mean, deviation, months))
 		}
 		if err := s.save(os.Getenv("BAAS_CHECKPOINT")); err != nil {
 			return err
 		}
-		progress := fmt.Sprintf("%d/%d %s", len(s.Losses), paths, symbol)
+		progress := fmt.Sprintf("%d/%d %s", len(s.losses), paths, symbol)
 		if err := os.WriteFile(os.Getenv("BAAS_PROGRESS"), []byte(progress), 0o644); err != nil {
 			return err
 		}
 	}
-	return report(s.Losses, resumedAt)
+	return report(s.losses, resumedAt)
 }
 
 // loss is the share of the position that one simulated path loses.
@@ -139,70 +140,4 @@ func moments(xs []float64) (mean, deviation float64) {
 		deviation += (x - mean) * (x - mean) / float64(len(xs)-1)
 	}
 	return mean, math.Sqrt(deviation)
-}
-
-// state is what a checkpoint holds: with the random source in it, a resumed run
-// gives the same figures as one that was never broken.
-type state struct {
-	Losses []float64
-	Source *rand.PCG
-}
-
-type saved struct {
-	Losses []float64
-	Source []byte
-}
-
-const stateFile = "state"
-
-// restore reads the checkpoint that the file "commit" names.
-func restore(dir string) (*state, error) {
-	name, err := os.ReadFile(filepath.Join(dir, "commit"))
-	if errors.Is(err, os.ErrNotExist) {
-		return &state{}, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	data, err := os.ReadFile(filepath.Join(dir, string(bytes.TrimSpace(name)), stateFile))
-	if err != nil {
-		return nil, err
-	}
-	var s saved
-	if err := gob.NewDecoder(bytes.NewReader(data)).Decode(&s); err != nil {
-		return nil, err
-	}
-	source := &rand.PCG{}
-	return &state{s.Losses, source}, source.UnmarshalBinary(s.Source)
-}
-
-// save writes a new directory and then lets "commit" name it, by rename.
-func (s *state) save(dir string) error {
-	source, err := s.Source.MarshalBinary()
-	if err != nil {
-		return err
-	}
-	var data bytes.Buffer
-	if err := gob.NewEncoder(&data).Encode(saved{s.Losses, source}); err != nil {
-		return err
-	}
-	old, _ := os.ReadFile(filepath.Join(dir, "commit"))
-	name := strconv.Itoa(len(s.Losses))
-	if err := os.MkdirAll(filepath.Join(dir, name), 0o755); err != nil {
-		return err
-	}
-	if err := os.WriteFile(filepath.Join(dir, name, stateFile), data.Bytes(), 0o644); err != nil {
-		return err
-	}
-	temp := filepath.Join(dir, "commit.new")
-	if err := os.WriteFile(temp, []byte(name), 0o644); err != nil {
-		return err
-	}
-	if err := os.Rename(temp, filepath.Join(dir, "commit")); err != nil {
-		return err
-	}
-	if previous := string(bytes.TrimSpace(old)); previous != "" && previous != name {
-		return os.RemoveAll(filepath.Join(dir, previous))
-	}
-	return nil
 }

@@ -35,8 +35,8 @@ func writeJSON(w io.Writer, v any) error {
 	return encoder.Encode(v)
 }
 
-// writeTable writes columns of text, at most tableWidth wide: the last column, or
-// the widest where that is not enough, is cut.
+// writeTable writes columns of text, at most tableWidth wide; the most important
+// come first. See fit.
 func writeTable(w io.Writer, header []string, rows [][]string) error {
 	widths := make([]int, len(header))
 	all := append([][]string{header}, rows...)
@@ -45,13 +45,13 @@ func writeTable(w io.Writer, header []string, rows [][]string) error {
 			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
 		}
 	}
-	shrink(widths)
+	widths = fit(widths)
 	for _, row := range all {
 		var line strings.Builder
-		for i, cell := range row {
-			cell = clip(cell, widths[i])
+		for i, width := range widths {
+			cell := clip(row[i], width)
 			line.WriteString(cell)
-			line.WriteString(strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell)+gap))
+			line.WriteString(strings.Repeat(" ", width-utf8.RuneCountInString(cell)+gap))
 		}
 		if _, err := fmt.Fprintln(w, strings.TrimRight(line.String(), " ")); err != nil {
 			return err
@@ -60,27 +60,27 @@ func writeTable(w io.Writer, header []string, rows [][]string) error {
 	return nil
 }
 
-const gap = 2
+const (
+	gap        = 2
+	leastWidth = 12 // below which a column is left out rather than cut
+)
 
-func shrink(widths []int) {
-	total := -gap
+// fit cuts the last column and, where that is not enough, leaves the last columns
+// out, until all are tableWidth together.
+func fit(widths []int) []int {
+	over := -gap - tableWidth
 	for _, n := range widths {
-		total += n + gap
+		over += n + gap
 	}
-	last := len(widths) - 1
-	for total > tableWidth {
-		i := last
-		if widths[last] <= 12 {
-			for j, n := range widths {
-				if n > widths[i] {
-					i = j
-				}
-			}
+	for last := len(widths) - 1; last > 0 && over > 0; last-- {
+		if widths[last]-over >= leastWidth {
+			widths[last] -= over
+			break
 		}
-		cut := min(total-tableWidth, max(1, widths[i]-12))
-		widths[i] -= cut
-		total -= cut
+		over -= widths[last] + gap
+		widths = widths[:last]
 	}
+	return widths
 }
 
 func clip(s string, width int) string {

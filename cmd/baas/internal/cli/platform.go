@@ -164,8 +164,8 @@ func (p *Program) connect(c *urfave.Context) (*Platform, error) {
 	if err != nil && !errors.Is(err, errNoPlatform) {
 		return nil, err
 	}
-	platform, connectErr := p.Parts.Connect(c.Context, t)
-	return platform, connectErr
+	p.offline = err != nil
+	return p.Parts.Connect(c.Context, t)
 }
 
 // needPlatform is connect for commands to which a store alone is of no use.

@@ -46,6 +46,8 @@ type Program struct {
 	Catalog flow.Catalog
 
 	Parts Parts
+
+	offline bool // the command reads storage alone, since no platform was found
 }
 
 // Parts are what starts or connects things. Tests replace them.
@@ -74,6 +76,9 @@ func (p *Program) Run(ctx context.Context, args []string) int {
 	code := exitCode(err)
 	if message := messageOf(err); message != "" {
 		fmt.Fprintln(p.Stderr, message)
+	}
+	if code == ExitNotFound && p.offline {
+		fmt.Fprintln(p.Stderr, "No platform is configured, and none is up: only what ended runs left in storage was searched. See: baas up --help")
 	}
 	return code
 }

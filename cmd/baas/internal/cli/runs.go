@@ -61,9 +61,9 @@ func (p *Program) ls(c *urfave.Context) error {
 		if !s.Ended.IsZero() {
 			end = s.Ended
 		}
-		rows[i] = []string{s.Run, string(s.Status), orDash(s.Owner), orDash(s.OrderDate), stamp(s.Started), screen.Duration(end.Sub(s.Started))}
+		rows[i] = []string{s.Run, string(s.Status), stamp(s.Started), screen.Duration(end.Sub(s.Started)), orDash(s.OrderDate), orDash(s.Owner)}
 	}
-	return writeTable(p.Stdout, []string{"RUN", "STATUS", "OWNER", "DATE", "STARTED", "TOOK"}, rows)
+	return writeTable(p.Stdout, []string{"RUN", "STATUS", "STARTED", "TOOK", "DATE", "OWNER"}, rows)
 }
 
 func (p *Program) statusCommand() *urfave.Command {

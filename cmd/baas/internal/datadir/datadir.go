@@ -14,12 +14,9 @@ import (
 	"time"
 )
 
-// Names in a data directory.
+// Names in a data directory; package platform owns the rest of it.
 const (
-	Store    = "store"
-	Temporal = "temporal"
-	Mesos    = "mesos"
-	Bin      = "bin" // executors by their hash
+	Store = "store"
 
 	stateFile = "up.json"
 	lockFile  = "up.lock"

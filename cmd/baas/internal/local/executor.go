@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/baas-batch/baas/cmd/baas/internal/datadir"
 	"github.com/baas-batch/baas/storage"
 )
 
@@ -58,29 +57,4 @@ func HashExecutor(name string) (string, error) {
 		return "", err
 	}
 	return digest.SHA256(), nil
-}
-
-// keepExecutor copies the binary into the data directory under its hash: a new
-// build beside this program must not change what agents fetch under way.
-func keepExecutor(dataDir, name string) (kept, sha256 string, err error) {
-	if sha256, err = HashExecutor(name); err != nil {
-		return "", "", err
-	}
-	dir := filepath.Join(dataDir, datadir.Bin, sha256)
-	kept = filepath.Join(dir, ExecutorName)
-	if got, err := HashExecutor(kept); err == nil && got == sha256 {
-		return kept, sha256, nil
-	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return "", "", err
-	}
-	content, err := os.ReadFile(name)
-	if err != nil {
-		return "", "", err
-	}
-	partial := kept + ".partial"
-	if err := os.WriteFile(partial, content, 0o755); err != nil {
-		return "", "", err
-	}
-	return kept, sha256, os.Rename(partial, kept)
 }

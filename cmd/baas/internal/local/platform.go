@@ -1,12 +1,10 @@
-// Package local runs all of BAAS on one machine in one process: Temporal, Mesos,
-// the file store with its gateway, and a worker. It keeps them in a data
-// directory, and tells other processes there where they are.
+// Package local keeps a platform on this machine: in a data directory where other
+// processes find it, or for one run in a temporary one.
 package local
 
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"log/slog"
 	"net"
@@ -17,8 +15,6 @@ import (
 	"time"
 
 	mesosproto "github.com/mesos/mesos-go/api/v1/lib"
-	"go.temporal.io/sdk/client"
-	sdklog "go.temporal.io/sdk/log"
 
 	"github.com/baas-batch/baas/api"
 	"github.com/baas-batch/baas/cmd/baas/internal/datadir"
@@ -27,9 +23,8 @@ import (
 	"github.com/baas-batch/baas/embedded/mesos/agent"
 	"github.com/baas-batch/baas/flow"
 	"github.com/baas-batch/baas/mesos"
+	"github.com/baas-batch/baas/platform"
 	"github.com/baas-batch/baas/starter"
-	"github.com/baas-batch/baas/storage/file"
-	"github.com/baas-batch/baas/worker"
 )
 
 // Ports that are tried first; any free one will do.
@@ -63,15 +58,10 @@ type Config struct {
 type Platform struct {
 	State datadir.State
 
-	config   Config
-	lock     *os.File // nil when ephemeral
-	scratch  string   // "" when persistent
-	temporal *embedded.Temporal
-	client   client.Client
-	cluster  *embeddedmesos.Cluster
-	store    *file.Store
-	gateway  *file.Gateway
-	worker   *worker.Worker
+	config  Config
+	lock    *os.File // nil when ephemeral
+	scratch string   // "" when persistent
+	parts   *platform.Platform
 }
 
 // Start starts all parts and returns when the worker leads the framework: a run
@@ -94,14 +84,15 @@ func Start(ctx context.Context, config Config) (_ *Platform, err error) {
 	if err := p.openDir(); err != nil {
 		return nil, err
 	}
-	last, err := datadir.Last(config.DataDir)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) || config.Ephemeral {
-		last = datadir.State{} // only the ports are lost
+	parts, err := p.partsConfig()
+	if err != nil {
+		return nil, err
 	}
-	for _, start := range []func(context.Context, datadir.State) error{p.startTemporal, p.startStore, p.startMesos, p.startWorker} {
-		if err := start(ctx, last); err != nil {
-			return nil, err
-		}
+	if p.parts, err = platform.Start(ctx, parts); err != nil {
+		return nil, err
+	}
+	if err := p.parts.AwaitLeader(ctx); err != nil {
+		return nil, err
 	}
 	p.describe()
 	if p.lock != nil {
@@ -120,66 +111,38 @@ func (p *Platform) openDir() (err error) {
 		return err
 	}
 	p.scratch, err = os.MkdirTemp("", "baas-run-")
-	return err
-}
-
-func (p *Platform) startTemporal(ctx context.Context, last datadir.State) (err error) {
-	config := embedded.TemporalConfig{
-		Port: p.config.Port, UIPort: p.config.UIPort,
-		Logger: p.config.Logger,
-	}
-	if !p.config.Ephemeral {
-		config.DataDir = filepath.Join(p.config.DataDir, datadir.Temporal)
-		if config.Port == 0 {
-			config.Port = portOf(last.Temporal, embedded.DefaultPort)
-		}
-		if config.UIPort == 0 {
-			config.UIPort = portOf(hostOf(last.UI), embedded.DefaultUIPort)
-		}
-	}
-	if p.temporal, err = embedded.StartTemporal(ctx, config); err != nil {
-		return err
-	}
-	options := p.temporal.ClientOptions()
-	if !p.config.Logger.Enabled(ctx, slog.LevelInfo) {
-		// The SDK calls much an error that is none, such as an orderly stop.
-		options.Logger = sdklog.NewStructuredLogger(slog.New(slog.DiscardHandler))
-	}
-	p.client, err = starter.Dial(ctx, options)
-	return err
-}
-
-func (p *Platform) startStore(_ context.Context, last datadir.State) (err error) {
-	p.store, err = file.Open(filepath.Join(p.config.DataDir, datadir.Store), file.Options{Logger: p.config.Logger})
 	if err != nil {
 		return err
 	}
-	if p.gateway, err = file.NewGateway(p.store, file.GatewayOptions{Logger: p.config.Logger}); err != nil {
-		return err
-	}
-	port := 0
-	if !p.config.Ephemeral {
-		port = portOf(hostOf(last.Gateway), DefaultGatewayPort)
-	}
-	// Tasks that outlived the last platform hold URLs with its port.
-	if err := p.gateway.Start(net.JoinHostPort(embedded.DefaultHost, strconv.Itoa(port))); err != nil {
-		return err
-	}
-	return p.store.UseGateway(p.gateway.URL())
+	return os.Chmod(p.scratch, 0o711) // tasks run as other users
 }
 
-func (p *Platform) startMesos(ctx context.Context, last datadir.State) (err error) {
-	config := embeddedmesos.Config{Dir: filepath.Join(p.config.DataDir, datadir.Mesos), Logger: p.config.Logger}
-	if p.config.Ephemeral {
-		config.Dir = filepath.Join(p.scratch, datadir.Mesos)
-	} else {
-		config.MasterPort = portOf(hostOf(last.Mesos), DefaultMesosPort)
+func (p *Platform) partsConfig() (platform.Config, error) {
+	config := platform.Config{
+		Dir: p.config.DataDir, StoreDir: filepath.Join(p.config.DataDir, datadir.Store),
+		Executor: p.config.Executor, Logger: p.config.Logger,
+		TemporalPort: p.config.Port, UIPort: p.config.UIPort,
 	}
 	for range max(1, p.config.Agents) {
-		config.Agents = append(config.Agents, embeddedmesos.AgentConfig{Resources: p.config.resources()})
+		config.Mesos.Agents = append(config.Mesos.Agents, embeddedmesos.AgentConfig{Resources: p.config.resources()})
 	}
-	p.cluster, err = embeddedmesos.Start(ctx, config)
-	return err
+	if p.config.Ephemeral {
+		config.Dir, config.Memory = p.scratch, true
+		return config, nil
+	}
+	last, err := datadir.Last(p.config.DataDir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		last = datadir.State{} // only the ports are lost
+	}
+	if config.TemporalPort == 0 {
+		config.TemporalPort = portOf(last.Temporal, embedded.DefaultPort)
+	}
+	if config.UIPort == 0 {
+		config.UIPort = portOf(hostOf(last.UI), embedded.DefaultUIPort)
+	}
+	config.MasterPort = portOf(hostOf(last.Mesos), DefaultMesosPort)
+	config.GatewayPort = portOf(hostOf(last.Gateway), DefaultGatewayPort)
+	return config, nil
 }
 
 // resources of an agent where they are not the machine's.
@@ -198,65 +161,17 @@ func (c Config) resources() []mesosproto.Resource {
 	return []mesosproto.Resource{agent.Scalar("cpus", cpus), agent.Scalar("mem", mem), agent.Scalar("disk", disk)}
 }
 
-func (p *Platform) startWorker(ctx context.Context, _ datadir.State) error {
-	dir := p.config.DataDir
-	if p.config.Ephemeral {
-		dir = p.scratch
-	}
-	executor, sha256, err := keepExecutor(dir, p.config.Executor)
-	if err != nil {
-		return err
-	}
-	p.worker, err = worker.Start(ctx, worker.Config{
-		Client:    p.client,
-		Namespace: p.temporal.Namespace(),
-		Store:     p.store,
-		Catalog:   p.config.Catalog,
-		Mesos: mesos.Config{
-			Masters:        []string{p.cluster.MasterURL()},
-			ExecutorURI:    executor,
-			ExecutorSHA256: sha256,
-			WebUI:          p.temporal.UIURL(),
-		},
-		Logger: p.config.Logger,
-	})
-	if err != nil {
-		return err
-	}
-	return awaitLeader(ctx, p.worker)
-}
-
-// leadTimeout bounds the wait for the leadership. A leader that was killed holds
-// it until its lease is over.
-const leadTimeout = 3*api.DefaultLeaseTimeout + 30*time.Second
-
-func awaitLeader(ctx context.Context, w *worker.Worker) error {
-	ctx, cancel := context.WithTimeout(ctx, leadTimeout)
-	defer cancel()
-	ticker := time.NewTicker(20 * time.Millisecond)
-	defer ticker.Stop()
-	for !w.Leading() {
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("the worker does not lead the framework: %w", ctx.Err())
-		case <-ticker.C:
-		}
-	}
-	return nil
-}
-
 func (p *Platform) describe() {
-	storage := url.URL{Scheme: "file", Path: p.store.Dir(), RawQuery: url.Values{"gateway": {p.gateway.URL()}}.Encode()}
 	p.State = datadir.State{
 		PID:       os.Getpid(),
 		Version:   p.config.Version,
 		Started:   time.Now().UTC(),
-		Temporal:  p.temporal.Address(),
-		Namespace: p.temporal.Namespace(),
-		UI:        p.temporal.UIURL(),
-		Mesos:     p.cluster.MasterURL(),
-		Storage:   storage.String(),
-		Gateway:   p.gateway.URL(),
+		Temporal:  p.parts.Temporal.Address(),
+		Namespace: p.parts.Temporal.Namespace(),
+		UI:        p.parts.Temporal.UIURL(),
+		Mesos:     p.parts.Cluster.MasterURL(),
+		Storage:   p.parts.StorageURL(),
+		Gateway:   p.parts.Gateway.URL(),
 		Framework: api.DefaultFramework,
 	}
 }
@@ -264,8 +179,8 @@ func (p *Platform) describe() {
 // Client talks to the platform.
 func (p *Platform) Client() *starter.Client {
 	return starter.New(starter.Config{
-		Temporal: p.client, Namespace: p.temporal.Namespace(), Address: p.temporal.Address(),
-		Store: p.store, Catalog: p.config.Catalog, ReadLive: mesos.ReadFile,
+		Temporal: p.parts.Client, Namespace: p.parts.Temporal.Namespace(), Address: p.parts.Temporal.Address(),
+		Store: p.parts.Store, Catalog: p.config.Catalog, ReadLive: mesos.ReadFile,
 	})
 }
 
@@ -278,27 +193,8 @@ const stopTimeout = 30 * time.Second
 // both cases: tasks that were ended are placed again.
 func (p *Platform) Stop(ctx context.Context, keepTasks bool) error {
 	var errs []error
-	if p.worker != nil {
-		p.worker.Stop()
-	}
-	if p.cluster != nil {
-		if keepTasks && !p.config.Ephemeral {
-			p.cluster.Stop()
-		} else {
-			errs = append(errs, p.cluster.Terminate(ctx))
-		}
-	}
-	if p.gateway != nil {
-		errs = append(errs, p.gateway.Stop(ctx))
-	}
-	if p.store != nil {
-		errs = append(errs, p.store.Close())
-	}
-	if p.client != nil {
-		p.client.Close()
-	}
-	if p.temporal != nil {
-		errs = append(errs, p.temporal.Stop())
+	if p.parts != nil {
+		errs = append(errs, p.parts.Stop(ctx, keepTasks && !p.config.Ephemeral))
 	}
 	if p.scratch != "" {
 		errs = append(errs, os.RemoveAll(p.scratch))

@@ -60,9 +60,9 @@ func (e *Events) step(s api.StepState, now time.Time) string {
 	e.last[s.ID] = reported{s.Status, s.Done, now}
 	line := fmt.Sprintf("step %s %s", s.ID, s.Status)
 	if s.ForEach && s.Partitions > 0 {
-		line += fmt.Sprintf(" %d/%d", s.Done, s.Partitions)
+		line += fmt.Sprintf(" %d/%d", s.Done, s.Partitions) + count(s.Active, "active") + count(s.Failed, "failed")
 	}
-	line += count(s.Active, "running") + count(s.Failed, "failed") + count(s.Retries, "retried")
+	line += count(s.Retries, "retried")
 	if s.Status.Final() && !s.Started.IsZero() {
 		line += " after " + Duration(s.Ended.Sub(s.Started))
 	}

@@ -16,7 +16,10 @@ type Style struct {
 	Height int // lines; 0 for no limit
 }
 
-const barWidth = 16
+const (
+	barWidth = 16
+	narrow   = 70 // columns below which there is no room for bars
+)
 
 // Tree draws a run: a title, then its steps. A step stands below the step that it
 // waits for longest: of those that it needs, the one deepest in the graph.
@@ -155,8 +158,11 @@ func (d drawing) line(r row, names int) string {
 	name += strings.Repeat(" ", names-utf8.RuneCountInString(name))
 	line := fmt.Sprintf("%s  %s %-9s", name, d.status(s.Status, Symbol(s.Status)), s.Status)
 	if s.ForEach && s.Partitions > 0 {
-		line += "  " + bar(s.Done+s.Failed, s.Partitions) + fmt.Sprintf(" %d/%d", s.Done, s.Partitions)
-		line += count(s.Active, "running") + count(s.Failed, "failed")
+		line += "  "
+		if d.Width >= narrow {
+			line += bar(s.Done+s.Failed, s.Partitions) + " "
+		}
+		line += fmt.Sprintf("%d/%d", s.Done, s.Partitions) + count(s.Active, "active") + count(s.Failed, "failed")
 	}
 	line += count(s.Retries, "retried")
 	if !s.Started.IsZero() {
