@@ -45,7 +45,7 @@ func (h *Handoff) takeOver(ctx context.Context, run workflowRun) error {
 	}
 	for id, p := range call.pending {
 		stands, details, err := read(p)
-		if err != nil || stands != standsRunning || details.Framework != h.cfg.Framework {
+		if err != nil || stands != standsRunning && stands != standsCanceled || details.Framework != h.cfg.Framework {
 			continue
 		}
 		e := h.entry(tasklet.ActivityKey{WorkflowID: run.workflowID, RunID: run.runID, ActivityID: id})
@@ -128,9 +128,27 @@ func (e *entry) lapse() {
 	e.lapsed = true
 	e.nextBeat.Store(0)
 	e.noted()
+	e.awaitAttempt()
+	e.watch()
 	ctx, cancel := e.h.call()
 	defer cancel()
 	e.giveBack(ctx, "the leader has changed, and asks for the activity again")
+}
+
+// watch asks now and then how a lapsed activity stands: where the run has closed,
+// or is to be killed, no attempt will come.
+func (e *entry) watch() {
+	if e.watching {
+		return
+	}
+	e.watching = true
+	e.later(e.h.cfg.HeartbeatTimeout, func() {
+		e.watching = false
+		if e.lapsed && !e.orphan {
+			_ = e.inquire()
+			e.watch()
+		}
+	})
 }
 
 // giveBack fails the attempt, and no other: the call is fenced by its token.

@@ -22,6 +22,7 @@ func (e *entry) attach(in api.LaunchInput, details api.Details, token []byte, tr
 	}
 	e.adoptDetails(details)
 	e.token, e.lapsed = token, false
+	e.between.Store(false)
 	if e.in == nil {
 		e.in = &in
 		e.prefix = api.StepPrefix(in.App, in.Run, in.Step)
@@ -52,7 +53,7 @@ func (e *entry) adoptDetails(d api.Details) {
 		e.prefix, e.attempt, e.total, e.token = d.Prefix, d.Attempt, d.Total, d.Token
 	}
 	for _, t := range d.Tasks {
-		if t.Generation < e.generations[t.First] || e.find(t.First, t.Generation) != nil || e.finished(t.First) {
+		if t.Generation < e.generations[t.First] || e.holds(t.First) || e.finished(t.First) {
 			continue
 		}
 		e.generations[t.First] = t.Generation
@@ -70,10 +71,19 @@ func (e *entry) adoptDetails(d api.Details) {
 	}
 }
 
+// holds tells whether a pack begins with a partition. Details may be older than
+// what this leader has done since.
+func (e *entry) holds(first int) bool {
+	return slices.ContainsFunc(e.packs, func(p *pack) bool { return p.first == first })
+}
+
 // bindPacks gives adopted packs their partitions, drops those whose results are
 // all there, and asks Mesos about the ones that nobody has heard of yet.
 func (e *entry) bindPacks() {
 	for _, p := range slices.Clone(e.packs) {
+		if p.phase == phaseEnded {
+			continue
+		}
 		if p.partitions == nil {
 			p.partitions = e.partitions(p.first, p.count)
 		}
@@ -86,6 +96,9 @@ func (e *entry) bindPacks() {
 			continue
 		}
 		e.h.fw.Describe(e.taskID(p), e.in.Owner, e.resources())
+		if p.phase == phasePlaced && !p.unreachable.IsZero() {
+			e.awaitAgent(p) // how long, the input tells
+		}
 	}
 	e.askMesos()
 }
@@ -129,9 +142,8 @@ func (e *entry) submitRest() {
 	}
 	for chunk := range slices.Chunk(rest, e.h.cfg.PackSize) {
 		p := &pack{first: chunk[0].Index, count: len(chunk), partitions: chunk}
-		if e.in.AtMostOnce && e.generations[p.first] > 0 {
-			// It was placed once, and nobody can say what became of it.
-			e.settleLost(p, "it was placed before and is lost; at_most_once forbids to place it again")
+		if e.cancelled { // while storage was asked
+			e.settleKilled(p)
 			continue
 		}
 		e.packs = append(e.packs, p)
@@ -192,7 +204,7 @@ func (e *entry) loadResults() error {
 		if err != nil {
 			return err
 		}
-		e.takeAll(object)
+		e.takeAll(first, object)
 	}
 	return nil
 }
@@ -225,17 +237,27 @@ func (e *entry) readResult(first, generation int) ([]tasklet.Result, error) {
 	return object.Results, nil
 }
 
-// takeAll keeps the results that count, and returns the indexes of those that
-// do not: the platform's failures, and kills that nobody asked for.
-func (e *entry) takeAll(results []tasklet.Result) (again []int) {
+// takeAll keeps the results that count, of a task that begins with partition
+// first. The platform's failures do not, nor kills that nobody asked for, nor what
+// an executor says of partitions that it was not given.
+func (e *entry) takeAll(first int, results []tasklet.Result) {
 	for _, r := range results {
 		switch {
-		case e.finished(r.Partition):
+		case e.finished(r.Partition), !e.given(first, r.Partition):
 		case r.Outcome == tasklet.Platform, r.Outcome == tasklet.Killed && !e.cancelled:
-			again = append(again, r.Partition)
 		default:
 			e.results[r.Partition] = r
 		}
 	}
-	return again
+}
+
+// given tells whether a task that begins with partition first may hold another one.
+func (e *entry) given(first, partition int) bool {
+	switch {
+	case partition == first:
+		return true
+	case e.h.cfg.PackSize == 1 || partition < first:
+		return false
+	}
+	return e.in == nil || e.partitions(partition, 1) != nil
 }

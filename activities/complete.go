@@ -32,7 +32,11 @@ func (e *entry) advance() {
 	if e.in == nil && len(e.packs) == 0 && !e.lapsed {
 		e.lapse()
 	}
-	if len(e.acks) > 0 && !e.lapsed {
+	switch {
+	case len(e.acks) == 0:
+	case e.lapsed:
+		e.noted() // the next attempt looks into storage
+	default:
 		// The results lie in storage; the note makes them count.
 		if err := e.beat(); err != nil {
 			e.changed()
@@ -42,26 +46,42 @@ func (e *entry) advance() {
 
 // complete hands the results to Temporal and acknowledges last (rules 3 and 5).
 func (e *entry) complete() {
-	ctx, cancel := e.h.call()
-	defer cancel()
-	err := e.h.cfg.Temporal.CompleteActivityByID(ctx, e.h.cfg.Namespace,
-		e.key.WorkflowID, e.key.RunID, e.key.ActivityID, e.result(), nil)
-	var notFound *serviceerror.NotFound
-	if errors.As(err, &notFound) {
-		err = e.confirmGone()
-	}
-	if err != nil {
-		e.log.Warn("cannot complete an activity; trying again", "error", err)
-		e.later(e.h.cfg.RetryPause, e.advance)
+	if e.retrying {
 		return
 	}
-	e.noted()
+	if err := e.tell(); err != nil {
+		e.log.Warn("cannot complete an activity; trying again", "error", err)
+		e.retrying = true
+		e.later(e.h.cfg.RetryPause, func() {
+			e.retrying = false
+			e.advance()
+		})
+		return
+	}
+	e.over()
 	e.orphan = true // whatever of it still shows up is nobody's
 	e.nextBeat.Store(0)
 	for _, p := range e.packs {
 		e.kill(p, 0)
 	}
 	e.h.remove(e)
+}
+
+// tell makes the call. A leader of the past does not: what it holds for lost may
+// live on under the next one.
+func (e *entry) tell() error {
+	if !e.h.cfg.Leading() {
+		return errNotLeader
+	}
+	ctx, cancel := e.h.call()
+	defer cancel()
+	err := e.h.cfg.Temporal.CompleteActivityByID(ctx, e.h.cfg.Namespace,
+		e.key.WorkflowID, e.key.RunID, e.key.ActivityID, e.result(), nil)
+	var notFound *serviceerror.NotFound
+	if errors.As(err, &notFound) {
+		return e.confirmGone()
+	}
+	return err
 }
 
 // confirmGone makes sure that a NotFound means accepted before or not wanted.
@@ -130,6 +150,15 @@ func fit(d api.Details) api.Details {
 	d.Reason = ""
 	for i := range d.Tasks {
 		d.Tasks[i].Progress, d.Tasks[i].Log = "", ""
+	}
+	if jsonSize(d) <= api.MaxDetails {
+		return d
+	}
+	for i := range d.Tasks {
+		d.Tasks[i].State, d.Tasks[i].UnreachableSince = "", nil // Mesos tells both again
+	}
+	for i, a := range d.Agents {
+		d.Agents[i] = api.AgentDetail{ID: a.ID}
 	}
 	return d
 }

@@ -43,11 +43,16 @@ type entry struct {
 	replaced    int
 	lost        string         // the last loss, for people
 	acks        []mesos.Update // terminal updates that wait for their results to be noted
+	held        []mesos.Update // those whose results nobody else has: they wait for the completion
 
 	cancelled bool
 	reason    string // of the cancel
 	// lapsed: no more heartbeats, so that Temporal hands the activity over again.
-	lapsed bool
+	lapsed   bool
+	watching bool // over a lapsed activity
+	retrying bool // the completion
+	// between: an attempt is yet to come, and must find room in the backlog.
+	between atomic.Bool
 	// orphan: nobody waits for this activity any more; what runs is killed.
 	orphan bool
 	since  time.Time
@@ -62,6 +67,7 @@ const (
 	phasePlacing                // details are being written ahead
 	phasePlaced                 // the ACCEPT is on its way, or Mesos knows the task
 	phaseAttaching              // an earlier leader placed it; Mesos is being asked
+	phaseEnded                  // its results are here alone; details name it, so that the next leader asks
 )
 
 // pack is the partitions of one Mesos task.
@@ -90,7 +96,7 @@ func newEntry(h *Handoff, key tasklet.ActivityKey) *entry {
 		log:         h.cfg.Logger.With("workflow", key.WorkflowID, "activity", key.ActivityID),
 		generations: make(map[int]int),
 		results:     make(map[int]tasklet.Result),
-		since:       time.Now(),
+		since:       time.Now().UTC().Truncate(time.Second), // for people
 	}
 }
 
@@ -152,10 +158,12 @@ func (e *entry) drop(p *pack) {
 	e.packs = slices.DeleteFunc(e.packs, func(q *pack) bool { return q == p })
 }
 
-// due tells whether a heartbeat is due. Safe from any goroutine.
+// due tells whether a heartbeat is due, once: while one waits for its turn behind
+// a slow call, no other shall. Safe from any goroutine.
 func (e *entry) due(now time.Time) bool {
 	at := e.nextBeat.Load()
-	return at != 0 && now.UnixNano() >= at
+	next := now.Add(e.h.cfg.HeartbeatTimeout / 3).UnixNano()
+	return at != 0 && now.UnixNano() >= at && e.nextBeat.CompareAndSwap(at, next)
 }
 
 // changed asks for a heartbeat soon: people look at the details.
@@ -226,9 +234,18 @@ func (e *entry) inquire() error {
 	case standsBackoff:
 		// The results so far lie in storage, and the next attempt looks there.
 		e.noted()
+		e.awaitAttempt()
 		return errNotHeard
 	}
 	return errNotHeard
+}
+
+// awaitAttempt makes room for the attempt that is to come: a leader whose backlog
+// is full of such activities would never poll for them.
+func (e *entry) awaitAttempt() {
+	if !e.between.Swap(true) {
+		e.h.slots.wake()
+	}
 }
 
 // noted acknowledges what waited for its results to be noted.
@@ -237,6 +254,13 @@ func (e *entry) noted() {
 		e.h.fw.Acknowledge(u)
 	}
 	e.acks = nil
+}
+
+// over acknowledges everything: Temporal has the results, or nobody wants them.
+func (e *entry) over() {
+	e.acks = append(e.acks, e.held...)
+	e.held = nil
+	e.noted()
 }
 
 // abandon kills what nobody waits for, and forgets the activity.
@@ -250,7 +274,7 @@ func (e *entry) abandon() {
 		e.kill(p, 0)
 	}
 	e.packs = nil
-	e.noted()
+	e.over()
 	e.h.remove(e)
 }
 
@@ -264,6 +288,8 @@ func (e *entry) kill(p *pack, grace time.Duration) bool {
 		return e.h.fw.Withdraw(e.taskID(p))
 	case phasePlacing:
 		return false // placed asks before it launches
+	case phaseEnded:
+		return false
 	}
 	if grace == 0 && e.in != nil {
 		grace = e.in.Grace
@@ -284,6 +310,8 @@ func (e *entry) cancel(reason string, grace time.Duration) {
 		if e.kill(p, grace) {
 			e.drop(p)
 			e.settleKilled(p)
+		} else if !p.unreachable.IsZero() {
+			e.awaitAgent(p)
 		}
 	}
 	e.advance()
@@ -291,7 +319,7 @@ func (e *entry) cancel(reason string, grace time.Duration) {
 
 // release gives the activity back to Temporal when nothing of it is in Mesos.
 func (e *entry) release(ctx context.Context) {
-	if e.in == nil || e.orphan || e.cancelled || len(e.acks) > 0 || len(e.results) > 0 {
+	if e.in == nil || e.orphan || e.cancelled || len(e.acks)+len(e.held)+len(e.results) > 0 {
 		return
 	}
 	for _, p := range e.packs {

@@ -331,7 +331,7 @@ func (r *rig) update(first, generation int, state mesos.State, change ...func(*m
 func fromMaster(u *mesos.Update) { u.Source, u.UUID, u.Reason = "MASTER", nil, "RECONCILIATION" }
 
 func withResults(results ...tasklet.Result) func(*mesos.Update) {
-	return func(u *mesos.Update) { u.Data, _ = json.Marshal(tasklet.StatusData{Results: results}) }
+	return func(u *mesos.Update) { u.Data, _ = json.Marshal(tasklet.StatusData{Results: results, Stored: true}) }
 }
 
 func ok(partition int) tasklet.Result {

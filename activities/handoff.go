@@ -246,6 +246,13 @@ func (h *Handoff) entry(key tasklet.ActivityKey) *entry {
 	return e
 }
 
+// known finds the entry of an activity, if there is one.
+func (h *Handoff) known(key tasklet.ActivityKey) *entry {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.entries[key]
+}
+
 // remove forgets an entry that has nothing left to do.
 func (h *Handoff) remove(e *entry) {
 	h.mu.Lock()
@@ -266,10 +273,16 @@ func (h *Handoff) all() []*entry {
 	return list
 }
 
-func (h *Handoff) backlog() int {
+// backlog counts the activities in this leader's hands.
+func (h *Handoff) backlog() (n int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return len(h.entries)
+	for _, e := range h.entries {
+		if !e.between.Load() {
+			n++
+		}
+	}
+	return n
 }
 
 // heartbeats wakes the entries whose next heartbeat is due.

@@ -36,9 +36,9 @@ func (h *Handoff) Placed(ctx context.Context, pl mesos.Placement) []mesos.Launch
 	answers := make(chan answer, len(groups))
 	waiting := 0
 	for key, indexes := range groups {
-		e := h.entry(key)
+		e := h.known(key)
 		if e == nil {
-			continue
+			continue // completed or given up meanwhile
 		}
 		ids := make([]tasklet.TaskID, len(indexes))
 		for n, i := range indexes {
@@ -62,8 +62,13 @@ func (h *Handoff) Placed(ctx context.Context, pl mesos.Placement) []mesos.Launch
 	}
 	if !h.cfg.Leading() {
 		// Cancelled: the framework reports the tasks as dropped, so that they are
-		// placed again should the leadership be confirmed after all.
-		return refuse(launches, context.Canceled)
+		// placed again should the leadership be confirmed after all. What could not
+		// be prepared is with its activity again already.
+		for i := range launches {
+			if launches[i].Err == nil {
+				launches[i] = mesos.Launch{Err: context.Canceled}
+			}
+		}
 	}
 	return launches
 }
@@ -79,9 +84,11 @@ func refuse(launches []mesos.Launch, err error) []mesos.Launch {
 func (e *entry) place(ids []tasklet.TaskID, pl mesos.Placement) []mesos.Launch {
 	launches := make([]mesos.Launch, len(ids))
 	packs := make([]*pack, len(ids))
+	var trouble error
+	ready := 0
 	for i, id := range ids {
 		p := e.find(id.First, id.Generation)
-		if p == nil || p.phase != phaseWaiting || e.in == nil || e.orphan {
+		if p == nil || p.phase != phaseWaiting || e.in == nil || e.orphan || e.lapsed {
 			launches[i].Err = errWithdrawn
 			continue
 		}
@@ -92,12 +99,23 @@ func (e *entry) place(ids []tasklet.TaskID, pl mesos.Placement) []mesos.Launch {
 			continue
 		}
 		packs[i] = p
-		p.phase, p.state = phasePlacing, "PLACING"
-		p.agent = api.AgentDetail{ID: pl.Agent.ID, Host: pl.Agent.Hostname, Endpoint: pl.Agent.Endpoint}
-		p.executor = pl.Executor
-		launches[i].Data, launches[i].Err = e.launchData(p)
+		if launches[i].Err = trouble; trouble == nil {
+			launches[i].Data, launches[i].Err = e.launchData(p)
+		}
+		switch err := launches[i].Err; {
+		case err == nil:
+			ready++
+			p.phase, p.state = phasePlacing, "PLACING"
+			p.agent = api.AgentDetail{ID: pl.Agent.ID, Host: pl.Agent.Hostname, Endpoint: pl.Agent.Endpoint}
+			p.executor = pl.Executor
+		case !inputsFault(err):
+			trouble = err // the others would wait for storage as long
+		}
 	}
-	err := e.beat()
+	var err error
+	if ready > 0 {
+		err = e.beat()
+	}
 	for i, p := range packs {
 		if p == nil || e.find(p.first, p.generation) != p {
 			launches[i] = mesos.Launch{Err: errWithdrawn} // the heartbeat told us to stop
@@ -118,12 +136,11 @@ func (e *entry) place(ids []tasklet.TaskID, pl mesos.Placement) []mesos.Launch {
 
 // notLaunched puts a pack back that could not be prepared.
 func (e *entry) notLaunched(p *pack, err error) {
-	var tooLarge *launchTooLargeError
 	switch {
 	case e.cancelled:
 		e.drop(p)
 		e.settleKilled(p)
-	case errors.As(err, &tooLarge), errors.Is(err, errForeignFile):
+	case inputsFault(err):
 		e.drop(p)
 		e.settleRest(p, tasklet.Invalid, err.Error())
 	default:
@@ -132,6 +149,12 @@ func (e *entry) notLaunched(p *pack, err error) {
 		e.lost = err.Error()
 		e.later(e.h.cfg.RetryPause, func() { e.submit(p) })
 	}
+}
+
+// inputsFault tells whether the launch data can never be made.
+func inputsFault(err error) bool {
+	var tooLarge *launchTooLargeError
+	return errors.As(err, &tooLarge) || errors.Is(err, errForeignFile)
 }
 
 type launchTooLargeError struct{ size int }
@@ -196,20 +219,25 @@ func (s *signer) restore(partition int) *tasklet.Source {
 	if s.err != nil {
 		return nil
 	}
-	ctx, cancel := s.e.h.call()
-	defer cancel()
-	var newest *storage.Info
-	for info, err := range storage.All(ctx, s.e.h.cfg.Store, storage.ListOptions{Prefix: api.CheckpointPrefix(s.e.prefix, partition)}) {
-		if err != nil {
-			s.err = err
-			return nil
-		}
-		newest = &info // keys sort by age
-	}
-	if newest == nil {
+	newest, err := s.e.checkpoint(partition)
+	if err != nil || newest == nil {
+		s.err = err
 		return nil
 	}
 	return s.source(tasklet.NewFileRef(newest.Key, newest.Size, "", "checkpoint"))
+}
+
+// checkpoint finds the newest one; nil when there is none.
+func (e *entry) checkpoint(partition int) (newest *storage.Info, err error) {
+	ctx, cancel := e.h.call()
+	defer cancel()
+	for info, err := range storage.All(ctx, e.h.cfg.Store, storage.ListOptions{Prefix: api.CheckpointPrefix(e.prefix, partition)}) {
+		if err != nil {
+			return nil, err
+		}
+		newest = &info // keys sort by age
+	}
+	return newest, nil
 }
 
 // fileRefs reads an input value as a file or a list of files.

@@ -98,11 +98,16 @@ func (h *Handoff) Message(m mesos.Message) {
 	if err != nil {
 		return
 	}
-	h.mu.Lock()
-	e := h.entries[id.Activity()]
-	h.mu.Unlock()
+	e := h.known(id.Activity())
+	if e == nil && r.Request != nil {
+		e = h.entry(id.Activity())
+	}
 	if e != nil {
-		e.post(func() { e.report(id, m, r) })
+		e.post(func() {
+			if r.Request == nil || e.adopt() {
+				e.report(id, m, r)
+			}
+		})
 	}
 }
 
@@ -110,7 +115,11 @@ func (h *Handoff) Message(m mesos.Message) {
 // only from where they run.
 func (e *entry) report(id tasklet.TaskID, m mesos.Message, r tasklet.Report) {
 	p := e.find(id.First, id.Generation)
-	if p == nil || p.agent.ID != m.AgentID || (p.executor != "" && p.executor != m.ExecutorID) {
+	if r.Request != nil && (e.orphan || p == nil && e.prefix != "") {
+		// It is being killed, and is not to wait for a place to put its results.
+		e.send(m, r.TaskID, tasklet.Grant{ID: r.Request.ID, Error: "nobody waits for this task any more"})
+	}
+	if p == nil || p.agent.ID != m.AgentID || p.executor != m.ExecutorID {
 		return
 	}
 	for _, pr := range r.Progress {
@@ -123,11 +132,13 @@ func (e *entry) report(id tasklet.TaskID, m mesos.Message, r tasklet.Report) {
 	if r.Request == nil || e.prefix == "" {
 		return
 	}
-	grant, ok := e.grant(p, *r.Request)
-	if !ok {
-		return // the executor asks again
+	if grant, ok := e.grant(p, *r.Request); ok { // else the executor asks again
+		e.send(m, r.TaskID, grant)
 	}
-	order, err := json.Marshal(tasklet.Order{TaskID: r.TaskID, Grant: &grant})
+}
+
+func (e *entry) send(m mesos.Message, taskID string, grant tasklet.Grant) {
+	order, err := json.Marshal(tasklet.Order{TaskID: taskID, Grant: &grant})
 	if err != nil {
 		return
 	}
@@ -158,6 +169,10 @@ func (e *entry) grant(p *pack, r tasklet.Request) (tasklet.Grant, bool) {
 		e.lapse()
 		return g, false
 	}
+	if errors.Is(err, errNotNow) {
+		e.log.Warn("cannot answer an executor; it asks again", "error", err)
+		return g, false
+	}
 	if err != nil {
 		g.Error = err.Error()
 		return g, true
@@ -178,7 +193,10 @@ func (e *entry) grant(p *pack, r tasklet.Request) (tasklet.Grant, bool) {
 	return g, true
 }
 
-var errNeedsInput = errors.New("the activity's input is not here")
+var (
+	errNeedsInput = errors.New("the activity's input is not here")
+	errNotNow     = errors.New("storage does not answer")
+)
 
 // object derives the key that a role means, from this leader's own table.
 func (e *entry) object(p *pack, r tasklet.Request) (method, key string, err error) {
@@ -200,10 +218,14 @@ func (e *entry) object(p *pack, r tasklet.Request) (method, key string, err erro
 		key := api.OutputKey(e.prefix, r.Partition, e.attempt, p.generation, r.Name)
 		return http.MethodPut, key, storage.CheckKey(key)
 	case tasklet.RoleRestore:
-		if src := e.signer(0).restore(r.Partition); src != nil {
-			return http.MethodGet, src.Key, nil
+		newest, err := e.checkpoint(r.Partition)
+		switch {
+		case err != nil:
+			return "", "", fmt.Errorf("%w: %w", errNotNow, err)
+		case newest == nil:
+			return "", "", errors.New("there is no checkpoint")
 		}
-		return "", "", errors.New("there is no checkpoint")
+		return http.MethodGet, newest.Key, nil
 	}
 	if e.in == nil {
 		return "", "", errNeedsInput

@@ -1,6 +1,7 @@
 package activities
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
@@ -52,7 +53,7 @@ func (e *entry) update(id tasklet.TaskID, u mesos.Update) {
 	case e.orphan:
 		e.stray(u)
 		e.h.remove(e)
-	case p == nil:
+	case p == nil, p.phase == phaseEnded:
 		e.old(id, u)
 	case u.State == mesos.Unreachable:
 		e.unreachable(p, u)
@@ -79,14 +80,15 @@ func (e *entry) old(id tasklet.TaskID, u mesos.Update) {
 		e.stray(u)
 		return
 	}
-	results, err := e.resultsOf(id, u)
+	e.generations[id.First] = max(e.generations[id.First], id.Generation)
+	results, stored, err := e.resultsOf(id, u)
 	if err != nil && !errors.Is(err, storage.ErrNotExist) {
 		e.later(e.h.cfg.RetryPause, func() { e.update(id, u) })
 		return
 	}
 	if len(results) > 0 && !e.finished(id.First) {
 		// It ended well after all: what was put in its place is not needed.
-		e.takeAll(results)
+		e.takeAll(id.First, results)
 		for _, p := range slices.Clone(e.packs) {
 			if e.allFinished(p) {
 				if e.kill(p, 0) {
@@ -95,7 +97,7 @@ func (e *entry) old(id tasklet.TaskID, u mesos.Update) {
 			}
 		}
 	}
-	e.acknowledge(u)
+	e.acknowledge(u, stored)
 	e.advance()
 }
 
@@ -146,28 +148,50 @@ func (e *entry) unreachable(p *pack, u mesos.Update) {
 		}
 	}
 	e.changed()
-	if e.in == nil || e.in.AtMostOnce {
+	if e.in == nil {
+		e.lapse() // how long to wait stands in the input
 		return
 	}
-	generation := p.generation
-	e.later(time.Until(p.unreachable.Add(e.in.UnreachableTimeout)), func() {
-		if e.find(p.first, generation) == p && !p.unreachable.IsZero() && !e.orphan {
-			e.settle(p, u)
+	e.awaitAgent(p)
+}
+
+// awaitAgent gives a pack up when its agent has stayed away for the step's time.
+// One that is to run at most once is given up only when it is to be killed.
+func (e *entry) awaitAgent(p *pack) {
+	if e.in == nil {
+		return
+	}
+	since, generation := p.unreachable, p.generation
+	e.later(time.Until(since.Add(e.in.UnreachableTimeout)), func() {
+		if e.find(p.first, generation) != p || !p.unreachable.Equal(since) || e.orphan || e.in.AtMostOnce && !e.cancelled {
+			return
 		}
+		e.settle(p, mesos.Update{
+			TaskID: e.taskID(p), State: mesos.Unreachable, AgentID: p.agent.ID,
+			Message: fmt.Sprintf("its agent has been away for over %s", e.in.UnreachableTimeout),
+		})
 	})
 }
 
 // settle ends a pack: with results, or as the platform's loss (rules 4 to 8).
 func (e *entry) settle(p *pack, u mesos.Update) {
 	e.locate(p, u)
-	results, err := e.resultsOf(e.id(p.first, p.generation), u)
-	if err != nil && !errors.Is(err, storage.ErrNotExist) {
+	id := e.id(p.first, p.generation)
+	results, stored, err := e.resultsOf(id, u)
+	missing := errors.Is(err, storage.ErrNotExist)
+	switch {
+	case err != nil && !missing:
 		e.log.Warn("cannot look for a result; trying again", "task", u.TaskID, "error", err)
-		e.later(e.h.cfg.RetryPause, func() {
-			if e.find(p.first, p.generation) == p {
+		e.stillThen(p, func() {
+			if u.State != mesos.Unreachable || !p.unreachable.IsZero() { // it may have come back
 				e.settle(p, u)
 			}
 		})
+		return
+	case missing && u.Reconciled() && ended(u.State):
+		// Mesos remembers it because its last update is not acknowledged: that one
+		// comes again, and may hold what could not be stored.
+		e.stillThen(p, func() { e.h.fw.Reconcile(mesos.TaskRef{TaskID: u.TaskID, AgentID: p.agent.ID}) })
 		return
 	}
 	if !e.cancelled && slices.ContainsFunc(results, func(r tasklet.Result) bool { return r.Outcome == tasklet.Killed }) {
@@ -179,10 +203,8 @@ func (e *entry) settle(p *pack, u mesos.Update) {
 		return
 	}
 	e.drop(p)
-	e.takeAll(results)
-	if u.UUID != nil {
-		e.acks = append(e.acks, u)
-	}
+	e.takeAll(p.first, results)
+	e.acknowledge(u, stored || len(results) == 0)
 	switch {
 	case e.cancelled:
 		e.settleKilled(p)
@@ -192,7 +214,26 @@ func (e *entry) settle(p *pack, u mesos.Update) {
 	case e.in != nil:
 		e.replace(p, u, results)
 	}
+	if !stored && e.finished(p.first) {
+		p.phase, p.state, p.unreachable = phaseEnded, u.State, time.Time{}
+		e.packs = append(e.packs, p)
+	}
 	e.advance()
+}
+
+// stillThen does something after a pause, if the pack is then where it is now.
+func (e *entry) stillThen(p *pack, do func()) {
+	generation := p.generation
+	e.later(e.h.cfg.RetryPause, func() {
+		if e.find(p.first, generation) == p && p.phase != phaseEnded {
+			do()
+		}
+	})
+}
+
+// ended tells whether a task came to an end that its agent tells of.
+func ended(s mesos.State) bool {
+	return s == mesos.Finished || s == mesos.FailedState || s == mesos.KilledState
 }
 
 func (e *entry) anyLost(results []tasklet.Result) bool {
@@ -200,8 +241,9 @@ func (e *entry) anyLost(results []tasklet.Result) bool {
 }
 
 // resultsOf finds the results of a task that has ended: in the update, else in
-// storage. storage.ErrNotExist when there are none.
-func (e *entry) resultsOf(id tasklet.TaskID, u mesos.Update) ([]tasklet.Result, error) {
+// storage. storage.ErrNotExist when there are none. stored tells whether another
+// leader would find them in storage too.
+func (e *entry) resultsOf(id tasklet.TaskID, u mesos.Update) (results []tasklet.Result, stored bool, err error) {
 	var data tasklet.StatusData
 	if len(u.Data) > 0 && u.Source == "EXECUTOR" {
 		if err := json.Unmarshal(u.Data, &data); err != nil {
@@ -209,9 +251,10 @@ func (e *entry) resultsOf(id tasklet.TaskID, u mesos.Update) ([]tasklet.Result, 
 		}
 	}
 	if len(data.Results) > 0 && !data.InStorage {
-		return data.Results, nil
+		return data.Results, data.Stored, nil
 	}
-	return e.readResult(id.First, id.Generation)
+	results, err = e.readResult(id.First, id.Generation)
+	return results, err == nil, err
 }
 
 // settleKilled gives all unfinished partitions of a pack the outcome Killed.
@@ -305,9 +348,15 @@ func lossReason(u mesos.Update, results []tasklet.Result) string {
 	return why
 }
 
-// acknowledge holds a terminal update until its results are noted.
-func (e *entry) acknowledge(u mesos.Update) {
-	if u.UUID != nil {
-		e.acks = append(e.acks, u)
+// acknowledge holds a terminal update until its results are noted, or, where it is
+// all that is known of them, until the activity is completed (rule 5).
+func (e *entry) acknowledge(u mesos.Update, stored bool) {
+	list := &e.acks
+	if !stored {
+		list = &e.held
+	}
+	again := func(other mesos.Update) bool { return other.TaskID == u.TaskID && bytes.Equal(other.UUID, u.UUID) }
+	if u.UUID != nil && !slices.ContainsFunc(*list, again) {
+		*list = append(*list, u)
 	}
 }

@@ -66,18 +66,19 @@ type KillInput struct {
 }
 
 // Details are the heartbeat details of RunTasklets: what a leader that comes new
-// must know, and what people see in the Temporal Web UI. At most MaxDetails bytes.
+// must know, and what people see in the Temporal Web UI, which shows the fields in
+// this order. At most MaxDetails bytes.
 type Details struct {
 	State  string        `json:"state"`            // of all tasks together: "waiting", "placing", "running", "killing"
 	Reason string        `json:"reason,omitempty"` // why it waits, or what was lost
 	Since  time.Time     `json:"since"`
-	Prefix string        `json:"prefix"` // StepPrefix
-	Agents []AgentDetail `json:"agents,omitempty"`
+	Done   int           `json:"done,omitempty"` // partitions with a durable result
+	Total  int           `json:"total"`
 	Tasks  []TaskDetail  `json:"tasks,omitempty"` // placed and not finished
+	Agents []AgentDetail `json:"agents,omitempty"`
 	// Attempt is LaunchInput.Attempt: keys of objects hold it.
-	Attempt int `json:"attempt"`
-	Done    int `json:"done,omitempty"` // partitions with a durable result
-	Total   int `json:"total"`
+	Attempt int    `json:"attempt"`
+	Prefix  string `json:"prefix"` // StepPrefix
 	// Generations is the highest generation used, by first partition, where a
 	// task is not in Tasks any more.
 	Generations map[int]int `json:"generations,omitempty"`
@@ -94,23 +95,23 @@ const MaxDetails = 4 << 10
 
 // AgentDetail is an agent that holds tasks of the activity.
 type AgentDetail struct {
-	ID       string `json:"id"`
 	Host     string `json:"host"`
 	Endpoint string `json:"endpoint,omitempty"` // host:port of its HTTP API
-	Sandbox  string `json:"sandbox,omitempty"`  // of the executor that serves the tasks
+	ID       string `json:"id"`
+	Sandbox  string `json:"sandbox,omitempty"` // of the executor that serves the tasks
 }
 
 // TaskDetail is one Mesos task.
 type TaskDetail struct {
-	First      int    `json:"first"`
-	Count      int    `json:"n"`
-	Generation int    `json:"gen"`
-	Agent      int    `json:"agent"` // index in Details.Agents
-	State      string `json:"state"` // a mesos.State, or "PLACING" before the ACCEPT
-	Progress   string `json:"progress,omitempty"`
-	Log        string `json:"log,omitempty"` // tasklet.StatusData.Log, below the sandbox
+	State    string `json:"state"` // a mesos.State, or "PLACING" before the ACCEPT
+	Progress string `json:"progress,omitempty"`
 	// UnreachableSince is when the wait for the agent began.
 	UnreachableSince *time.Time `json:"unreachable_since,omitempty"`
+	First            int        `json:"first"`
+	Count            int        `json:"count"`
+	Generation       int        `json:"generation"`
+	Agent            int        `json:"agent"`         // index in Details.Agents
+	Log              string     `json:"log,omitempty"` // tasklet.StatusData.Log, below the sandbox
 }
 
 // FrameworkInput is the argument of MesosFramework.

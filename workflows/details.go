@@ -40,10 +40,12 @@ func (r *run) details() string {
 	if len(r.steps) == 0 {
 		return b.String()
 	}
-	b.WriteString("\n| step | status | done | active | failed | time | reason |\n|---|---|--:|--:|--:|---|---|\n")
 	rows, hidden := r.rows()
+	b.WriteString("\n")
+	writeRow(&b, "step", "status", "done", "active", "failed", "time", "reason")
+	b.WriteString("|---|---|--:|--:|--:|---|---|\n")
 	for _, s := range rows {
-		writeRow(&b, &s.state)
+		writeStep(&b, &s.state)
 	}
 	if hidden > 0 {
 		fmt.Fprintf(&b, "\n%d more steps are waiting, or have ended well.\n", hidden)
@@ -67,17 +69,28 @@ func (r *run) rows() (rows []*step, hidden int) {
 	return rows, len(r.steps) - len(rows)
 }
 
-func writeRow(b *strings.Builder, s *api.StepState) {
+func writeStep(b *strings.Builder, s *api.StepState) {
 	name := s.ID
 	if s.OnExit {
 		name += " (on exit)"
 	}
 	done := ""
 	if s.Partitions > 0 || s.Status == api.StatusSucceeded {
-		done = fmt.Sprintf("%d/%d", s.Done, s.Partitions)
+		done = fmt.Sprintf("%d of %d", s.Done, s.Partitions) // "1/2" would be shown as ½
 	}
-	fmt.Fprintf(b, "| %s | %s | %s | %s | %s | %s | %s |\n",
-		name, s.Status, done, count(s.Active), count(s.Failed), span(s), cell(s.Reason))
+	writeRow(b, cell(name), string(s.Status), done, count(s.Active), count(s.Failed), span(s), cell(s.Reason))
+}
+
+// gap is a no-break space: the Web UI sets the cells of a table without any
+// distance, and drops common spaces at their ends.
+const gap = "\u00a0"
+
+func writeRow(b *strings.Builder, cells ...string) {
+	b.WriteString("|")
+	for _, c := range cells {
+		b.WriteString(gap + c + gap + "|")
+	}
+	b.WriteString("\n")
 }
 
 // span is how long a step took, or since when it runs: the details are not
@@ -109,10 +122,13 @@ func count(n int) string {
 
 func code(text string) string { return "`" + text + "`" }
 
-// cell makes text of users stand inside a table's cell, as text.
+// cell makes text of users stand inside a table's cell, as text. It escapes what
+// Markdown knows and what the Web UI's renderer adds: formulas between dollar signs
+// and dashes for "--". That renderer shows named entities as they are written.
 func cell(text string) string {
 	return cellReplacer.Replace(text)
 }
 
 var cellReplacer = strings.NewReplacer(
-	"\r\n", " ", "\n", " ", "\r", " ", "|", `\|`, "<", "&lt;", "`", "'", "*", `\*`, "_", `\_`, "[", `\[`)
+	"\r\n", " ", "\n", " ", "\r", " ", `\`, "&#92;", "&", "&amp;", "|", `\|`, "<", `\<`, "`", "\\`",
+	"*", `\*`, "_", `\_`, "[", `\[`, "$", `\$`, "~", `\~`, "--", `-\-`)

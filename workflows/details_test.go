@@ -32,16 +32,20 @@ func golden(t *testing.T, name, got string) {
 	}
 }
 
+// detailsReason has all that Markdown could take for its own.
+const detailsReason = "partition 41: cannot read \"C:\\new|old\": | see\n<b>the_log</b> & `usage` of *render* --help, " +
+	"[$HOME/a_b] or $TMPDIR/~~x~~ &lt;"
+
 func detailsRun() *run {
 	at := func(s int) time.Time { return time.Date(2026, 1, 31, 6, 0, s, 0, time.UTC) }
 	r := &run{
 		id: "statements-k7q2m4xw5tza-5e2f91aa", status: api.StatusRunning, started: at(0),
-		reason: "step render, partition 41: exit code 3 | see\n<b>log</b>",
+		reason: "step render, " + detailsReason,
 	}
 	for _, s := range []api.StepState{
 		{ID: "split", Status: api.StatusSucceeded, Partitions: 1, Done: 1, Started: at(0), Ended: at(12)},
 		{ID: "render", Status: api.StatusRunning, Partitions: 200, Done: 120, Failed: 1, Active: 50, Started: at(12),
-			Reason: "partition 41: exit code 3 | see\n<b>log</b>"},
+			Reason: detailsReason},
 		{ID: "none", Status: api.StatusSucceeded, Started: at(12), Ended: at(12)},
 		{ID: "approve", Status: api.StatusSkipped},
 		{ID: "post", Status: api.StatusWaiting},
@@ -68,14 +72,14 @@ func TestDetailsOfLargeFlowShowWhatMatters(t *testing.T) {
 		r.steps = append(r.steps, &step{state: api.StepState{ID: "more", Status: api.StatusWaiting}})
 	}
 	got := r.details()
-	if !strings.Contains(got, "| render |") || strings.Contains(got, "| more |") ||
+	if !strings.Contains(got, "|\u00a0render\u00a0|") || strings.Contains(got, "|\u00a0more\u00a0|") ||
 		!strings.Contains(got, "505 more steps") {
 		t.Errorf("got\n%s", got)
 	}
 	for range 500 {
 		r.steps = append(r.steps, &step{state: api.StepState{ID: "run", Status: api.StatusRunning}})
 	}
-	if got := strings.Count(r.details(), "\n| "); got != maxRows+1 {
+	if got := strings.Count(r.details(), "\n|\u00a0"); got != maxRows+1 {
 		t.Errorf("%d rows", got)
 	}
 }

@@ -226,10 +226,11 @@ func TestSavingIsRetriedAndVisible(t *testing.T) {
 	w.env.RegisterDelayedCallback(func() { saving = w.details() }, 20*time.Second)
 	w.succeed()
 	same(t, "saved", len(w.saved), 1)
-	if !strings.Contains(running, "| a | running | 0/1 | 1 |") {
+	row := func(cells string) string { return strings.ReplaceAll(cells, " | ", gap+"|"+gap) }
+	if !strings.Contains(running, row("a | running | 0 of 1 | 1")) {
 		t.Errorf("details while running:\n%s", running)
 	}
-	if !strings.Contains(saving, "Storing the last state") || !strings.Contains(saving, "| a | succeeded | 1/1 |") {
+	if !strings.Contains(saving, "Storing the last state") || !strings.Contains(saving, row("a | succeeded | 1 of 1")) {
 		t.Errorf("details while saving:\n%s", saving)
 	}
 	if last := w.details(); strings.Contains(last, "Storing") || !strings.Contains(last, "· succeeded ·") {

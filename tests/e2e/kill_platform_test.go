@@ -1,15 +1,15 @@
 package e2e
 
 import (
-	"context"
+	"encoding/json"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"strconv"
 	"testing"
 	"time"
 
 	"github.com/baas-batch/baas/api"
-	"github.com/baas-batch/baas/storage/file"
 )
 
 // seed gives the seed of a test's random choices, and prints it.
@@ -27,65 +27,72 @@ func seed(t *testing.T) *rand.Rand {
 	return rand.New(rand.NewPCG(s, 0))
 }
 
-// The whole platform is killed again and again in the middle of a flow of 200
-// tasks. Executors and tasks live on, so every task runs exactly once.
-func TestKillThePlatform(t *testing.T) {
-	const tasks, kills = 200, 20
-	random := seed(t)
-	l := newLedger(t)
-	p := newProcess(t)
-	p.up()
-	store, err := file.Open(p.dir+"/data/store", file.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { store.Close() })
-	r := run(t, platformOf(p.dial(), store), map[string]string{"flow.yaml": `
+const manyTasks = `
 name: many
 params: {ledger: {type: string}}
 steps:
   work:
     for_each: {from: 1, to: 200}
+    parallel: 8
     resources: {cpus: 0.05, mem: 16MB}
     with: {ledger: '${{ params.ledger }}', item: '${{ item }}'}
     run: |
       echo "start $BAAS_INPUT_ITEM $$" >>"$BAAS_INPUT_LEDGER"
       sleep $(( $BAAS_INPUT_ITEM % 4 )).$(( $BAAS_INPUT_ITEM % 10 ))
       echo "end $BAAS_INPUT_ITEM $$" >>"$BAAS_INPUT_LEDGER"
-`}, map[string]string{"ledger": l.path})
+`
+
+// `baas up` is killed again and again in the middle of a flow of 200 tasks.
+// Executors and tasks live on, so every task runs exactly once, in one process.
+func TestKillThePlatform(t *testing.T) {
+	const tasks, kills = 200, 20
+	random := seed(t)
+	l := newLedger(t)
+	p := newUp(t)
+	p.start()
+	file := filepath.Join(dir(t), "flow.yaml")
+	if err := os.WriteFile(file, []byte(manyTasks), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	run := p.baas("run", file, "-p", "ledger="+l.path, "--detach")
 
 	for k := range kills {
 		before := len(l.count(t, "end"))
 		if before == tasks {
 			t.Fatalf("the flow was over after %d kills", k)
 		}
-		if k%2 == 0 {
-			// Right after a task has ended: before its result is completed or acknowledged.
-			eventually(t, 2*time.Minute, "no task ends", func() bool { return len(l.count(t, "end")) > before })
-		} else {
-			eventually(t, 2*time.Minute, "no task starts", func() bool { return len(l.count(t, "start")) > 0 })
-			<-time.After(time.Duration(random.IntN(3000)) * time.Millisecond)
-		}
+		eventually(t, 2*time.Minute, "no task ends", func() bool { return len(l.count(t, "end")) > before })
+		if k%2 == 1 {
+			<-time.After(time.Duration(random.IntN(2000)) * time.Millisecond)
+		} // else right after a task has ended: its result is not completed or not acknowledged yet
 		p.kill()
 		// Tasks end while nobody is there.
 		<-time.After(time.Duration(random.IntN(1500)) * time.Millisecond)
-		p.up()
+		p.start()
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
-	defer cancel()
-	var result api.RunResult
-	if err := p.dial().GetWorkflow(ctx, r.GetID(), r.GetRunID()).Get(ctx, &result); err != nil {
-		t.Fatal(err)
-	}
-	if result.Status != api.StatusSucceeded {
-		t.Errorf("the run ended as %s", result.Status)
-	}
-	for _, kind := range []string{"start", "end"} {
-		counts := l.count(t, kind)
-		for i := 1; i <= tasks; i++ {
-			if n := counts[strconv.Itoa(i)]; n != 1 {
-				t.Errorf("task %d: %d times %q", i, n, kind)
-			}
+	var state api.RunState
+	eventually(t, 3*time.Minute, "the run does not end", func() bool {
+		if err := json.Unmarshal([]byte(p.baas("status", run, "--output", "json")), &state); err != nil {
+			t.Fatal(err)
 		}
+		return state.Status.Final()
+	})
+	if state.Status != api.StatusSucceeded {
+		t.Errorf("the run ended as %s: %s", state.Status, state.Reason)
+	}
+	process := make(map[string]string)
+	for _, words := range l.lines(t) {
+		what, task, pid := words[0], words[1], words[2]
+		switch {
+		case what == "start" && process[task] != "":
+			t.Errorf("task %s started twice, as process %s and %s", task, process[task], pid)
+		case what == "start":
+			process[task] = pid
+		case process[task] != pid:
+			t.Errorf("task %s started as process %s and ended as %s", task, process[task], pid)
+		}
+	}
+	if n := len(l.count(t, "end")); n != tasks {
+		t.Errorf("%d tasks ended, want %d", n, tasks)
 	}
 }

@@ -2,40 +2,21 @@ package e2e
 
 import (
 	"bufio"
-	"context"
-	"encoding/json"
+	"bytes"
 	"fmt"
-	"log/slog"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
-
-	"go.temporal.io/sdk/client"
-
-	"github.com/baas-batch/baas/platform"
 )
 
-// The test binary runs itself as a platform process, so that kill -9 takes
-// Temporal, Mesos, gateway and worker down at once and leaves executors alone.
-const envPlatform = "BAAS_E2E_PLATFORM"
-
-type processConfig struct {
-	Dir      string
-	Executor string
-}
-
+// TestMain lets the test binary run itself as a worker process.
 func TestMain(m *testing.M) {
-	for variable, serve := range map[string]func(string) error{envPlatform: servePlatform, envWorker: serveWorker} {
-		raw := os.Getenv(variable)
-		if raw == "" {
-			continue
-		}
-		if err := serve(raw); err != nil {
+	if raw := os.Getenv(envWorker); raw != "" {
+		if err := serveWorker(raw); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -48,42 +29,24 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-func servePlatform(raw string) error {
-	var cfg processConfig
-	if err := json.Unmarshal([]byte(raw), &cfg); err != nil {
-		return err
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-	defer stop()
-	p, err := platform.Start(ctx, platform.Config{
-		Dir: cfg.Dir, NoUI: true, Executor: cfg.Executor,
-		Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelInfo})),
-	})
-	if err != nil {
-		return err
-	}
-	fmt.Println("address", p.Temporal.Address())
-	<-ctx.Done()
-	return p.Stop(context.Background(), false)
-}
-
-// process is a platform in a process of its own.
-type process struct {
+// upProcess is `baas up` on a data directory, in a process of its own: kill -9
+// takes Temporal, Mesos, gateway and worker down at once and leaves executors
+// alone.
+type upProcess struct {
 	t    *testing.T
-	dir  string
+	data string
 	cmd  *exec.Cmd
 	log  *os.File
-	Addr string
 }
 
-func newProcess(t *testing.T) *process {
+func newUp(t *testing.T) *upProcess {
 	t.Helper()
 	d := dir(t)
-	log, err := os.OpenFile(filepath.Join(d, "platform.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	log, err := os.OpenFile(filepath.Join(d, "up.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &process{t: t, dir: d, log: log}
+	p := &upProcess{t: t, data: filepath.Join(d, "data"), log: log}
 	t.Cleanup(func() {
 		if p.cmd != nil {
 			_ = p.cmd.Process.Signal(syscall.SIGTERM)
@@ -97,24 +60,20 @@ func newProcess(t *testing.T) *process {
 	return p
 }
 
-func (p *process) tail() {
+func (p *upProcess) tail() {
 	data, err := os.ReadFile(p.log.Name())
 	if err != nil {
 		return
 	}
 	lines := strings.Split(string(data), "\n")
-	p.t.Logf("the platform's last words:\n%s", strings.Join(lines[max(0, len(lines)-60):], "\n"))
+	p.t.Logf("last words of baas up:\n%s", strings.Join(lines[max(0, len(lines)-60):], "\n"))
 }
 
-// up starts the process and waits for its address.
-func (p *process) up() {
+// start starts it and waits until it says that it is up.
+func (p *upProcess) start() {
 	p.t.Helper()
-	cfg, err := json.Marshal(processConfig{Dir: filepath.Join(p.dir, "data"), Executor: binary(p.t, "baas-executor")})
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	p.cmd = exec.Command(os.Args[0])
-	p.cmd.Env = append(os.Environ(), envPlatform+"="+string(cfg))
+	binary(p.t, "baas-executor") // beside the other, where it is looked for
+	p.cmd = exec.Command(binary(p.t, "baas"), "up", "--data", p.data, "--verbose")
 	p.cmd.Stderr = p.log
 	out, err := p.cmd.StdoutPipe()
 	if err != nil {
@@ -124,14 +83,13 @@ func (p *process) up() {
 		p.t.Fatal(err)
 	}
 	line, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
+	if err != nil || line != "BAAS is up.\n" {
 		p.tail()
-		p.t.Fatalf("the platform did not come up: %v", err)
+		p.t.Fatalf("baas up said %q: %v", line, err)
 	}
-	p.Addr = strings.TrimSpace(strings.TrimPrefix(line, "address "))
 }
 
-func (p *process) kill() {
+func (p *upProcess) kill() {
 	p.t.Helper()
 	if err := p.cmd.Process.Kill(); err != nil {
 		p.t.Fatal(err)
@@ -140,14 +98,17 @@ func (p *process) kill() {
 	p.cmd = nil
 }
 
-func (p *process) dial() client.Client {
+// baas runs a command on the platform's data directory and gives what it prints.
+func (p *upProcess) baas(args ...string) string {
 	p.t.Helper()
-	c, err := client.DialContext(p.t.Context(), client.Options{HostPort: p.Addr})
+	var stderr bytes.Buffer
+	cmd := exec.CommandContext(p.t.Context(), binary(p.t, "baas"), append(args, "--data", p.data)...)
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
 	if err != nil {
-		p.t.Fatal(err)
+		p.t.Fatalf("baas %s: %v\n%s%s", strings.Join(args, " "), err, out, stderr.Bytes())
 	}
-	p.t.Cleanup(c.Close)
-	return c
+	return strings.TrimSpace(string(out))
 }
 
 // eventually waits for a condition.

@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -15,9 +14,16 @@ import (
 	"github.com/baas-batch/baas/tests/harness"
 )
 
-// screenshots names the environment variable with the directory for screenshots;
-// none are made without it.
+// screenshots names the environment variable that holds a directory for
+// screenshots; none are made without it.
 const screenshots = "BAAS_SCREENSHOTS"
+
+// readable is a page's text, with that of its frames: the Web UI shows Markdown
+// in one. Rows are those of its tables.
+const readable = `
+	const pages = [document, ...[...document.querySelectorAll('iframe')].map(f => f.contentDocument).filter(d => d?.body)];
+	const text = pages.map(p => p.body.innerText).join('\n');
+	const rows = pages.flatMap(p => [...p.querySelectorAll('tr')].map(r => [...r.cells].map(c => c.innerText.trim()).join(' | ')));`
 
 // browser is one tab of a headless Chromium.
 type browser struct {
@@ -29,76 +35,76 @@ func newBrowser(t *testing.T) *browser {
 	t.Helper()
 	path, err := exec.LookPath("chromium")
 	if err != nil {
-		t.Fatalf("the Web UI is looked at with Chromium: please install the package chromium (%v)", err)
+		t.Fatalf("this test looks at the Web UI with Chromium; please install the package chromium: %v", err)
 	}
-	ctx, stop := chromedp.NewExecAllocator(t.Context(),
-		chromedp.ExecPath(path), chromedp.WindowSize(1400, 1000),
-		chromedp.Headless, chromedp.NoSandbox, chromedp.DisableGPU, chromedp.NoFirstRun,
+	ctx, stop := chromedp.NewExecAllocator(t.Context(), // with a user data directory of its own
+		chromedp.ExecPath(path), chromedp.Headless, chromedp.NoSandbox, chromedp.DisableGPU, chromedp.NoFirstRun,
 		chromedp.Flag("disable-quic", true),
 		chromedp.Flag("disable-background-networking", true),
 		chromedp.Flag("disable-component-update", true),
 		chromedp.Flag("disable-sync", true),
-		// A container's /dev/shm is often too small for Chromium.
+		// A container's /dev/shm is often too small.
 		chromedp.Flag("disable-dev-shm-usage", true))
 	t.Cleanup(stop)
 	tab, closeTab := chromedp.NewContext(ctx)
 	t.Cleanup(closeTab)
-	// The first action starts Chromium, which then lives as long as that action's context.
-	if err := chromedp.Run(tab); err != nil {
+	// Chromium lives as long as the context of its first action.
+	if err := chromedp.Do(tab, chromedp.EmulateViewport(1400, 1000)); err != nil {
 		t.Fatalf("start of %s: %v", path, err)
 	}
 	return &browser{t, tab}
 }
 
+// do limits what one action may take.
+func do[T any](b *browser, a chromedp.Action[T]) (T, error) {
+	ctx, cancel := context.WithTimeout(b.tab, harness.Patience)
+	defer cancel()
+	return chromedp.Run(ctx, a)
+}
+
 // open shows a page.
 func (b *browser) open(url string) {
 	b.Helper()
-	if err := b.do(chromedp.Navigate(url)); err != nil {
+	if _, err := do(b, chromedp.Navigate(url)); err != nil {
 		b.Fatalf("open %s: %v", url, err)
 	}
 }
 
-// shows waits until the page shows all the texts.
+// shows waits until each of the texts can be read on the page.
 func (b *browser) shows(texts ...string) {
 	b.Helper()
-	var page string
-	var missing []string
-	for deadline := time.Now().Add(harness.Patience); ; {
-		if err := b.do(chromedp.Evaluate(`document.body.innerText`, &page)); err != nil {
-			b.Fatalf("text of the page: %v", err)
-		}
-		missing = missing[:0]
-		for _, text := range texts {
-			if !strings.Contains(page, text) {
-				missing = append(missing, text)
-			}
-		}
-		if len(missing) == 0 {
-			return
-		}
-		if time.Now().After(deadline) {
+	b.await("text", "text.includes(want)", texts)
+}
+
+// showsRows waits until tables on the page have each of the rows; " | " is between
+// two cells.
+func (b *browser) showsRows(rows ...string) {
+	b.Helper()
+	b.await("row", "rows.includes(want)", rows)
+}
+
+func (b *browser) await(what, condition string, wants []string) {
+	b.Helper()
+	for _, want := range wants {
+		_, err := do(b, chromedp.PollFunction[bool]("want => {"+readable+"return "+condition+"}",
+			chromedp.WithPollingArgs(want), chromedp.WithPollingInterval(50*time.Millisecond),
+			chromedp.WithPollingTimeout(0)))
+		if err != nil {
+			page, _ := do(b, chromedp.Evaluate[string]("(() => {"+readable+"return text})()"))
 			b.shoot("missing")
-			b.Fatalf("the page does not show %q, but\n%s", missing, page)
+			b.Fatalf("the page does not show the %s %q (%v), but\n%s", what, want, err, page)
 		}
-		_ = b.do(chromedp.Poll(`true`, nil, chromedp.WithPollingInterval(100*time.Millisecond)))
 	}
 }
 
-func (b *browser) do(actions ...chromedp.Action) error {
-	ctx, cancel := context.WithTimeout(b.tab, harness.Patience)
-	defer cancel()
-	return chromedp.Run(ctx, actions...)
-}
-
-// shoot saves what the window shows, when that is asked for.
+// shoot saves what can be seen without scrolling, where that is asked for.
 func (b *browser) shoot(name string) {
 	b.Helper()
 	dir := os.Getenv(screenshots)
 	if dir == "" {
 		return
 	}
-	var png []byte
-	err := b.do(chromedp.CaptureScreenshot(&png))
+	png, err := do(b, chromedp.CaptureScreenshot())
 	if err = errors.Join(err, os.WriteFile(filepath.Join(dir, name+".png"), png, 0o644)); err != nil {
 		b.Error(err)
 	}

@@ -1,0 +1,602 @@
+package activities
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	enumspb "go.temporal.io/api/enums/v1"
+
+	"github.com/baas-batch/baas/api"
+	"github.com/baas-batch/baas/mesos"
+	"github.com/baas-batch/baas/storage"
+	"github.com/baas-batch/baas/tasklet"
+)
+
+const stepPrefix = "runs/app/app-1-00000001/work/"
+
+// held are details of an activity with a first placement of each of some
+// partitions, on agent a1.
+func held(total int, state mesos.State, firsts ...int) api.Details {
+	d := api.Details{
+		Prefix: stepPrefix, Total: total, Attempt: 1, Token: []byte("old"),
+		Agents: []api.AgentDetail{{ID: "a1", Host: "host"}},
+	}
+	for _, first := range firsts {
+		d.Tasks = append(d.Tasks, api.TaskDetail{First: first, Count: 1, Generation: 1, State: string(state)})
+	}
+	return d
+}
+
+// brokenStore is a store that can be out of reach.
+type brokenStore struct {
+	storage.Store
+	down  atomic.Bool
+	tries atomic.Int64
+}
+
+var errStoreDown = errors.New("storage is out of reach")
+
+func (s *brokenStore) List(ctx context.Context, o storage.ListOptions) (storage.Page, error) {
+	if s.down.Load() {
+		s.tries.Add(1)
+		return storage.Page{}, errStoreDown
+	}
+	return s.Store.List(ctx, o)
+}
+
+func (s *brokenStore) Get(ctx context.Context, key string, offset, length int64) (io.ReadCloser, storage.Info, error) {
+	if s.down.Load() {
+		s.tries.Add(1)
+		return nil, storage.Info{}, errStoreDown
+	}
+	return s.Store.Get(ctx, key, offset, length)
+}
+
+func withBrokenStore(s *brokenStore) func(*Config) {
+	return func(c *Config) { s.Store, c.Store = c.Store, s }
+}
+
+// eventually waits for a condition that no line of the journal tells of.
+func (r *rig) eventually(what string, holds func() bool) {
+	r.Helper()
+	deadline := time.Now().Add(10 * time.Second)
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for !holds() {
+		if time.Now().After(deadline) {
+			r.Fatalf("never: %s; journal:\n%v", what, r.all())
+		}
+		<-tick.C
+	}
+}
+
+// look runs f among the events of the entry.
+func (r *rig) look(f func(e *entry)) {
+	r.Helper()
+	e := r.h.entry(r.key)
+	e.post(func() { f(e) })
+	r.settle()
+}
+
+// after lets an entry's own timers of the given age fire first.
+func (r *rig) after(pause time.Duration) {
+	r.Helper()
+	done := make(chan struct{})
+	r.h.entry(r.key).later(pause, func() { close(done) })
+	<-done
+}
+
+func (r *rig) ask(first int, executor string, q tasklet.Request) {
+	r.Helper()
+	data, err := json.Marshal(tasklet.Report{TaskID: r.id(first, 1), Request: &q})
+	if err != nil {
+		r.Fatal(err)
+	}
+	r.h.Message(mesos.Message{AgentID: "a1", ExecutorID: executor, Data: data})
+}
+
+func (r *rig) killAll() {
+	r.Helper()
+	in := api.KillInput{WorkflowID: r.key.WorkflowID, RunID: r.key.RunID, Reason: "on request"}
+	if err := r.h.KillTasks(r.Context(), in); err != nil {
+		r.Fatal(err)
+	}
+}
+
+func (r *rig) submissions() (n int) {
+	for _, line := range r.all() {
+		if strings.HasPrefix(line, "submit ") {
+			n++
+		}
+	}
+	return n
+}
+
+func executorTerminated(u *mesos.Update) { u.Source, u.Reason = "AGENT", "EXECUTOR_TERMINATED" }
+
+// Only the executor's own word, of results that it could not store.
+func onlyHere(results ...tasklet.Result) func(*mesos.Update) {
+	return func(u *mesos.Update) { u.Data, _ = json.Marshal(tasklet.StatusData{Results: results}) }
+}
+
+// Adoption (rule 7)
+
+func TestAdoptedTaskAsksForItsCheckpoint(t *testing.T) {
+	r := newRig(t)
+	details := held(1, mesos.Running, 0)
+	r.set(func() { r.details = &details })
+	if _, err := storage.PutBytes(t.Context(), r.store, api.CheckpointKey(stepPrefix, 0, 1, 1), []byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	r.update(0, 1, mesos.Running, fromMaster)
+	r.ask(0, "x1", tasklet.Request{ID: "a", Role: tasklet.RoleRestore})
+	r.until(`grant a error="" url=true`)
+}
+
+func TestStorageTroubleIsNoFinalAnswerToAnExecutor(t *testing.T) {
+	store := &brokenStore{}
+	r := newRig(t, withBrokenStore(store))
+	r.deliver(input(0), api.Details{}, 1)
+	r.until("submit 0.1")
+	r.offer(0, 1)
+	store.down.Store(true)
+	r.ask(0, "x1", tasklet.Request{ID: "a", Role: tasklet.RoleRestore})
+	r.never(`grant a error="there is no checkpoint" url=false`)
+	store.down.Store(false)
+	r.ask(0, "x1", tasklet.Request{ID: "b", Role: tasklet.RoleRestore})
+	r.until(`grant b error="there is no checkpoint" url=false`)
+}
+
+func TestOnlyItsOwnExecutorIsSignedFor(t *testing.T) {
+	r := newRig(t)
+	r.deliver(input(0), held(1, mesos.Running, 0), 2)
+	r.until("reconcile 0.1 on a1")
+	r.ask(0, "other", tasklet.Request{ID: "a", Role: tasklet.RoleResult})
+	r.never(`grant a error="" url=true`)
+	r.update(0, 1, mesos.Running, fromMaster)
+	r.ask(0, "x1", tasklet.Request{ID: "b", Role: tasklet.RoleResult})
+	r.until(`grant b error="" url=true`)
+}
+
+// An executor that is not answered would keep its task, and its resources, for ever.
+func TestExecutorsOfUnwantedTasksAreTold(t *testing.T) {
+	t.Run("of a closed run", func(t *testing.T) {
+		r := newRig(t)
+		r.set(func() { r.status = enumspb.WORKFLOW_EXECUTION_STATUS_TERMINATED })
+		r.ask(0, "x1", tasklet.Request{ID: "a", Role: tasklet.RoleResult})
+		r.until(`grant a error="nobody waits for this task any more" url=false`)
+		r.eventually("the entry is forgotten", func() bool { return len(r.h.all()) == 0 })
+	})
+	t.Run("given up", func(t *testing.T) {
+		r := newRig(t)
+		in := input(0)
+		in.UnreachableTimeout = time.Millisecond
+		r.deliver(in, api.Details{}, 1)
+		r.until("submit 0.1")
+		r.offer(0, 1)
+		r.update(0, 1, mesos.Unreachable, fromMaster)
+		r.until("submit 0.2")
+		r.ask(0, "x1", tasklet.Request{ID: "a", Role: tasklet.RoleResult})
+		r.until(`grant a error="nobody waits for this task any more" url=false`)
+	})
+}
+
+// The details of the last heartbeat may be older than what this leader knows.
+func TestNextAttemptWithOldDetailsDoublesNothing(t *testing.T) {
+	r := newRig(t, func(c *Config) { c.Backoff = func(int) time.Duration { return time.Hour } })
+	r.deliver(input(0), api.Details{}, 1)
+	r.until("submit 0.1")
+	r.offer(0, 1)
+	r.set(func() { r.beatErr = errors.New("unavailable") })
+	r.update(0, 1, mesos.FailedState, executorTerminated)
+	r.deliver(input(0), held(1, mesos.Running, 0), 2)
+	r.look(func(e *entry) {
+		if len(e.packs) != 1 {
+			t.Errorf("%d packs hold the one partition", len(e.packs))
+		}
+	})
+}
+
+func TestTakeOverOfACancelledActivity(t *testing.T) {
+	r := newRig(t)
+	details := held(1, mesos.Running, 0)
+	r.set(func() { r.details, r.state = &details, enumspb.PENDING_ACTIVITY_STATE_CANCEL_REQUESTED })
+	if err := r.h.TakeOver(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r.until("kill 0.1")
+}
+
+func TestResultsOfOtherPartitionsDoNotCount(t *testing.T) {
+	r := newRig(t)
+	r.deliver(input(4, 5), api.Details{}, 1)
+	r.until("submit 4.1")
+	r.until("submit 5.1")
+	r.offer(4, 1)
+	r.offer(5, 1)
+	r.update(5, 1, mesos.Finished, withResults(ok(5), ok(0), ok(4)))
+	r.until("ack 5.1 FINISHED")
+	r.never("complete 7")
+	r.update(4, 1, mesos.FailedState, withResults(tasklet.Result{Partition: 4, Outcome: tasklet.Failed}))
+	r.until("complete 7")
+	if got := r.result.Results; len(got) != 2 || got[0].Outcome != tasklet.Failed || got[1].Partition != 5 {
+		t.Errorf("results %+v", got)
+	}
+}
+
+// Unreachable agents (rule 9)
+
+func TestUnreachableSinceBeforeThisLeader(t *testing.T) {
+	since := time.Now().Add(-time.Minute)
+	details := held(1, mesos.Unreachable, 0)
+	details.Tasks[0].UnreachableSince = &since
+	in := input(0)
+	in.UnreachableTimeout = 30 * time.Second
+	t.Run("taken over", func(t *testing.T) {
+		r := newRig(t)
+		r.set(func() { r.details = &details })
+		if err := r.h.TakeOver(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		r.until("reconcile 0.1 on a1")
+		r.update(0, 1, mesos.Unreachable, fromMaster)
+		r.until("released: true") // how long to wait stands in the input
+		r.deliver(in, details, 2)
+		r.until("submit 0.2")
+	})
+	t.Run("handed over, and back before Mesos was asked", func(t *testing.T) {
+		r := newRig(t)
+		r.deliver(in, details, 2)
+		r.until("reconcile 0.1 on a1")
+		r.update(0, 1, mesos.Running, fromMaster)
+		r.after(20 * time.Millisecond)
+		r.never("submit 0.2")
+	})
+}
+
+func TestUnreachableTwiceWaitsTwice(t *testing.T) {
+	r := newRig(t)
+	r.deliver(input(0), api.Details{}, 1)
+	r.until("submit 0.1")
+	r.offer(0, 1)
+	almost := func(u *mesos.Update) {
+		fromMaster(u)
+		u.UnreachableSince = time.Now().Add(20*time.Millisecond - time.Hour)
+	}
+	r.update(0, 1, mesos.Unreachable, almost)
+	r.update(0, 1, mesos.Running, fromMaster)
+	r.update(0, 1, mesos.Unreachable, fromMaster)
+	r.after(50 * time.Millisecond)
+	r.never("submit 0.2")
+}
+
+func TestAgentReturnsWhileStorageIsDown(t *testing.T) {
+	store := &brokenStore{}
+	r := newRig(t, withBrokenStore(store))
+	in := input(0)
+	in.UnreachableTimeout = time.Millisecond
+	r.deliver(in, api.Details{}, 1)
+	r.until("submit 0.1")
+	r.offer(0, 1)
+	store.down.Store(true)
+	r.update(0, 1, mesos.Unreachable, fromMaster)
+	r.eventually("a look for the result", func() bool { return store.tries.Load() > 0 })
+	r.update(0, 1, mesos.Running, fromMaster)
+	r.settle()
+	store.down.Store(false)
+	r.after(20 * time.Millisecond)
+	r.never("submit 0.2")
+}
+
+func TestKillOfAnUnreachableTaskEnds(t *testing.T) {
+	r := newRig(t)
+	in := input(0)
+	in.UnreachableTimeout, in.AtMostOnce = time.Millisecond, true
+	r.deliver(in, api.Details{}, 1)
+	r.until("submit 0.1")
+	r.offer(0, 1)
+	r.update(0, 1, mesos.Unreachable, fromMaster)
+	r.after(20 * time.Millisecond)
+	r.never("complete 7")
+	r.killAll()
+	r.until("complete 7")
+	if got := r.result.Results[0]; got.Outcome != tasklet.Killed {
+		t.Errorf("result %+v", got)
+	}
+}
+
+// Losses and generations (rules 1 and 8)
+
+// The framework drops a placement that could not be prepared either: the update
+// is about the old generation, whatever has become of the pack meanwhile.
+func TestDroppedPlacementThatIsSubmittedAgainAlready(t *testing.T) {
+	store := &brokenStore{}
+	r := newRig(t, withBrokenStore(store), func(c *Config) { c.RetryPause = 30 * time.Millisecond })
+	in := input(0)
+	in.Attempt = 2 // looks for a checkpoint
+	r.deliver(in, api.Details{}, 1)
+	r.until("submit 0.1")
+	store.down.Store(true)
+	if launch := r.offer(0, 1); launch.Err == nil {
+		t.Fatal("launched")
+	}
+	r.update(0, 1, mesos.Dropped, func(u *mesos.Update) { u.Source, u.UUID = mesos.FrameworkSource, nil })
+	r.until("submit 0.2")
+	store.down.Store(false)
+	if launch := r.offer(0, 2); launch.Err != nil {
+		t.Fatal(launch.Err)
+	}
+	r.after(100 * time.Millisecond)
+	r.never("submit 0.3")
+}
+
+func TestNoLeadershipMeansOneSubmissionForEachTry(t *testing.T) {
+	r := newRig(t, func(c *Config) { c.RetryPause = time.Hour })
+	r.deliver(input(0), api.Details{}, 1)
+	r.until("submit 0.1")
+	r.set(func() { r.leading = false })
+	// The entry tries again by itself; a DROPPED would make it two.
+	if launch := r.offer(0, 1); launch.Err == nil || errors.Is(launch.Err, context.Canceled) {
+		t.Errorf("answer %v", launch.Err)
+	}
+}
+
+func TestAtMostOnce(t *testing.T) {
+	once := func(partitions ...int) api.LaunchInput {
+		in := input(partitions...)
+		in.AtMostOnce = true
+		return in
+	}
+	t.Run("what only waited is placed by the next leader", func(t *testing.T) {
+		first := newRig(t)
+		first.deliver(once(0), api.Details{}, 1)
+		first.until("submit 0.1")
+		var details api.Details
+		first.look(func(e *entry) { details = e.details() })
+		next := newRig(t)
+		next.deliver(once(0), details, 2)
+		next.until("submit 0.2")
+	})
+	t.Run("what was lost is not placed by the next leader", func(t *testing.T) {
+		first := newRig(t)
+		first.deliver(once(0, 1), api.Details{}, 1)
+		for i := range 2 {
+			first.until(fmt.Sprintf("submit %d.1", i))
+			first.offer(i, 1)
+		}
+		first.update(0, 1, mesos.FailedState, executorTerminated)
+		first.until("ack 0.1 FAILED")
+		next := newRig(t)
+		next.deliver(once(0, 1), *first.details, 2)
+		next.until("reconcile 0.1 on a1")
+		next.update(0, 1, mesos.Gone, fromMaster)
+		next.update(1, 1, mesos.Finished, withResults(ok(1)))
+		next.until("complete 7")
+		next.never("submit 0.1")
+		next.never("submit 0.2")
+		if got := next.result.Results[0]; got.Outcome != tasklet.Platform {
+			t.Errorf("result %+v", got)
+		}
+	})
+}
+
+// Results (rules 4 and 5)
+
+func TestResultsThatOnlyTheUpdateHas(t *testing.T) {
+	t.Run("of a range are acknowledged with the completion", func(t *testing.T) {
+		r := newRig(t)
+		r.deliver(input(0, 1), api.Details{}, 1)
+		for i := range 2 {
+			r.until(fmt.Sprintf("submit %d.1", i))
+			r.offer(i, 1)
+		}
+		r.update(0, 1, mesos.Finished, onlyHere(ok(0)))
+		r.update(0, 1, mesos.Finished, onlyHere(ok(0))) // the agent tells it again
+		r.look(func(e *entry) { e.heartbeat() })
+		r.never("ack 0.1 FINISHED")
+		if got := r.details.Tasks; len(got) != 2 {
+			t.Errorf("the next leader would hear of %+v only", got)
+		}
+		r.update(1, 1, mesos.Finished, withResults(ok(1)))
+		r.until("ack 0.1 FINISHED")
+		r.before("complete 7", "ack 0.1 FINISHED")
+		r.never("kill 0.1")
+		if n := r.count("ack 0.1 FINISHED"); n != 1 {
+			t.Errorf("acknowledged %d times", n)
+		}
+	})
+	t.Run("are waited for when the end is reconciled", func(t *testing.T) {
+		r := newRig(t)
+		r.deliver(input(0), held(1, mesos.Running, 0), 2)
+		r.until("reconcile 0.1 on a1")
+		r.update(0, 1, mesos.Finished, fromMaster)
+		r.untilN("reconcile 0.1 on a1", 2)
+		r.never("submit 0.2")
+		r.update(0, 1, mesos.Finished, onlyHere(ok(0)))
+		r.until("complete 7")
+	})
+}
+
+// A terminal update that comes again while Temporal is away.
+func TestRepeatedEndWhileTemporalIsAway(t *testing.T) {
+	r := newRig(t, func(c *Config) { c.RetryPause = 10 * time.Millisecond })
+	r.deliver(input(0), api.Details{}, 1)
+	r.until("submit 0.1")
+	r.offer(0, 1)
+	r.set(func() { r.completeErr = errors.New("unavailable") })
+	for range 20 {
+		r.update(0, 1, mesos.Finished, withResults(ok(0)))
+	}
+	r.settle()
+	before := r.count("complete 7 refused")
+	r.after(55 * time.Millisecond)
+	if n := r.count("complete 7 refused") - before; n > 10 {
+		t.Errorf("%d tries in the time of five", n)
+	}
+	r.set(func() { r.completeErr = nil })
+	r.until("ack 0.1 FINISHED")
+	r.eventually("the entry is forgotten", func() bool { return len(r.h.all()) == 0 })
+	if n := r.count("ack 0.1 FINISHED"); n != 1 {
+		t.Errorf("acknowledged %d times", n)
+	}
+}
+
+func TestOnlyALeaderCompletes(t *testing.T) {
+	r := newRig(t)
+	r.deliver(input(0), api.Details{}, 1)
+	r.until("submit 0.1")
+	r.offer(0, 1)
+	r.set(func() { r.leading = false })
+	r.update(0, 1, mesos.Finished, withResults(ok(0)))
+	r.never("complete 7")
+	r.set(func() { r.leading = true })
+	r.until("complete 7")
+}
+
+// Activities that nobody hands over again (rule 7)
+
+func TestLapsedActivityHearsOfItsEnd(t *testing.T) {
+	r := newRig(t, func(c *Config) { c.HeartbeatTimeout = 20 * time.Millisecond })
+	details := held(2, mesos.Running, 0) // one runs, the other waits
+	r.set(func() { r.details = &details })
+	if err := r.h.TakeOver(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r.until("released: true")
+	r.update(0, 1, mesos.Running, fromMaster)
+	r.settle()
+	r.set(func() { r.status = enumspb.WORKFLOW_EXECUTION_STATUS_TERMINATED })
+	r.until("kill 0.1")
+	r.eventually("the entry is forgotten", func() bool { return len(r.h.all()) == 0 })
+	if slices.ContainsFunc(r.all(), func(l string) bool { return strings.HasPrefix(l, "beat") }) {
+		t.Errorf("a heartbeat keeps the old attempt alive: %v", r.all())
+	}
+}
+
+func TestLapsedActivityAcknowledges(t *testing.T) {
+	r := newRig(t)
+	details := held(3, mesos.Running, 0, 1)
+	r.set(func() { r.details = &details })
+	if err := r.h.TakeOver(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r.until("released: true")
+	r.storeResult(0, 1, ok(0))
+	r.update(0, 1, mesos.Finished, withResults(ok(0)))
+	r.until("ack 0.1 FINISHED")
+}
+
+func TestKillWhileStorageIsDown(t *testing.T) {
+	store := &brokenStore{}
+	store.down.Store(true)
+	r := newRig(t, withBrokenStore(store))
+	r.deliver(input(0, 1), held(2, mesos.Running, 0), 2)
+	r.eventually("a look for results", func() bool { return store.tries.Load() > 0 })
+	r.killAll()
+	r.until("kill 0.1")
+	store.down.Store(false)
+	r.update(0, 1, mesos.KilledState, withResults(tasklet.Result{Outcome: tasklet.Killed}))
+	r.until("complete 7")
+	if got := r.result.Results; len(got) != 2 || got[1].Outcome != tasklet.Killed {
+		t.Errorf("results %+v", got)
+	}
+}
+
+// Back-pressure (rule 10)
+
+func TestActivitiesBetweenAttemptsLeaveRoomToPoll(t *testing.T) {
+	limit := func(c *Config) { c.MaxBacklog = 1 }
+	t.Run("taken over without anything in Mesos", func(t *testing.T) {
+		r := newRig(t, limit)
+		details := held(1, mesos.Running)
+		r.set(func() { r.details = &details })
+		if err := r.h.TakeOver(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		r.until("released: true")
+		r.settle()
+		if r.h.Slots().TryReserveSlot(nil) == nil {
+			t.Error("the leader does not poll for what it has asked for")
+		}
+	})
+	t.Run("in backoff", func(t *testing.T) {
+		r := newRig(t, limit)
+		r.deliver(input(0), api.Details{}, 1)
+		r.until("submit 0.1")
+		if r.h.Slots().TryReserveSlot(nil) != nil {
+			t.Error("a slot beyond the backlog")
+		}
+		r.set(func() { r.beatErr, r.state = notFound, enumspb.PENDING_ACTIVITY_STATE_SCHEDULED })
+		r.look(func(e *entry) { e.heartbeat() })
+		if _, err := r.h.Slots().ReserveSlot(t.Context(), nil); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestPlacementOfAForgottenActivityLeavesNothing(t *testing.T) {
+	r := newRig(t)
+	r.set(func() { r.leading = false })
+	launch := r.h.Placed(t.Context(), mesos.Placement{Agent: mesos.Agent{ID: "a1"}, Tasks: []mesos.Task{{ID: r.id(0, 1)}}})
+	if launch[0].Err == nil {
+		t.Error("launched")
+	}
+	if n := len(r.h.all()); n != 0 {
+		t.Errorf("%d entries", n)
+	}
+}
+
+func TestHeartbeatsDoNotPileUp(t *testing.T) {
+	r := newRig(t, func(c *Config) { c.HeartbeatTimeout = 300 * time.Millisecond })
+	r.deliver(input(0), api.Details{}, 1)
+	r.until("submit 0.1")
+	e := r.h.entry(r.key)
+	r.eventually("a heartbeat", func() bool { return r.count("beat") > 0 })
+	held, release := make(chan struct{}), make(chan struct{})
+	e.post(func() { close(held); <-release })
+	<-held
+	ticks := time.After(350 * time.Millisecond) // more than ten looks, three heartbeats due
+	<-ticks
+	e.mu.Lock()
+	waiting := len(e.mailbox)
+	e.mu.Unlock()
+	close(release)
+	if waiting > 5 {
+		t.Errorf("%d heartbeats wait behind one slow call", waiting)
+	}
+}
+
+// Details (rule 2)
+
+func TestDetailsOfAWideRange(t *testing.T) {
+	since := time.Now()
+	details := api.Details{Prefix: stepPrefix, Token: make([]byte, 200), Total: 50, Reason: strings.Repeat("x", 5000)}
+	for i := range 50 {
+		details.Agents = append(details.Agents, api.AgentDetail{
+			ID: fmt.Sprintf("1f0c7d5e-2f1b-4b5e-9a55-0a7c5f0d1c11-S%d", i), Host: fmt.Sprintf("agent-%d.example.com", i),
+			Endpoint: "10.11.12.13:5051", Sandbox: "/var/lib/mesos/slaves/" + strings.Repeat("x", 180),
+		})
+		details.Tasks = append(details.Tasks, api.TaskDetail{
+			First: i, Count: 1, Generation: 2, Agent: i, State: "UNREACHABLE", Progress: "10/20 of it",
+			Log: "logs/" + strings.Repeat("x", 120) + "/%d.log", UnreachableSince: &since,
+		})
+	}
+	fitted := fit(details)
+	// Fifty agent IDs do not go into 4 KB; 500 activities stay well under 8 MB.
+	if size := jsonSize(fitted); size > 2*api.MaxDetails {
+		t.Errorf("%d bytes", size)
+	}
+	for i, task := range fitted.Tasks {
+		if task.First != i || task.Generation != 2 || fitted.Agents[task.Agent].ID == "" {
+			t.Fatalf("task %d: %+v", i, task)
+		}
+	}
+}
