@@ -97,7 +97,7 @@ func (e *entry) old(id tasklet.TaskID, u mesos.Update) {
 			}
 		}
 	}
-	e.acknowledge(u, stored)
+	e.acknowledge(u, stored || len(results) == 0)
 	e.advance()
 }
 

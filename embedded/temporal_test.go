@@ -267,6 +267,9 @@ func TestGoesOnAfterKill(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if _, err := child.StdinPipe(); err != nil {
+			t.Fatal(err)
+		}
 		if err := child.Start(); err != nil {
 			t.Fatal(err)
 		}
@@ -316,7 +319,8 @@ func serveUntilKilled(dir string) int {
 		return 1
 	}
 	fmt.Println(server.Address())
-	time.Sleep(time.Minute) // the parent kills this process
+	// The parent kills this process; if the parent dies first, this ends too.
+	_, _ = io.Copy(io.Discard, os.Stdin)
 	return 1
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"go.temporal.io/api/serviceerror"
+	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/temporal"
 
 	"github.com/baas-batch/baas/mesos"
@@ -58,10 +59,15 @@ func (l *lease) Confirm(ctx context.Context) error {
 	switch {
 	case err == nil:
 		l.mu.Lock()
-		l.confirmed = asked
+		if asked.After(l.confirmed) { // two may have asked at the same time
+			l.confirmed = asked
+		}
 		l.mu.Unlock()
 		return nil
-	case errors.As(err, &notFound), temporal.IsCanceledError(err):
+	case errors.As(err, &notFound), temporal.IsCanceledError(err),
+		errors.Is(err, activity.ErrActivityPaused), errors.Is(err, activity.ErrActivityReset):
+		// After a pause or a reset, which an operator asks for, Temporal waits for
+		// this attempt to end.
 		return l.end(fmt.Errorf("%w: %v", mesos.ErrLeaseLost, err))
 	}
 	return fmt.Errorf("leadership not confirmed: %w", err)

@@ -42,14 +42,15 @@ func (r *run) details() string {
 	}
 	rows, hidden := r.rows()
 	b.WriteString("\n")
-	writeRow(&b, "step", "status", "done", "active", "failed", "time", "reason")
-	b.WriteString("|---|---|--:|--:|--:|---|---|\n")
+	writeRow(&b, "step", "status", "done", "active", "failed", "time")
+	b.WriteString("|---|---|--:|--:|--:|---|\n")
 	for _, s := range rows {
 		writeStep(&b, &s.state)
 	}
 	if hidden > 0 {
 		fmt.Fprintf(&b, "\n%d more steps are waiting, or have ended well.\n", hidden)
 	}
+	writeReasons(&b, rows)
 	return b.String()
 }
 
@@ -78,19 +79,28 @@ func writeStep(b *strings.Builder, s *api.StepState) {
 	if s.Partitions > 0 || s.Status == api.StatusSucceeded {
 		done = fmt.Sprintf("%d of %d", s.Done, s.Partitions) // "1/2" would be shown as ½
 	}
-	writeRow(b, cell(name), string(s.Status), done, count(s.Active), count(s.Failed), span(s), cell(s.Reason))
+	writeRow(b, cell(name), string(s.Status), done, count(s.Active), count(s.Failed), span(s))
 }
 
-// gap is a no-break space: the Web UI sets the cells of a table without any
-// distance, and drops common spaces at their ends.
-const gap = "\u00a0"
+// writeReasons lists reasons below the table: the Web UI cuts a wide table off.
+func writeReasons(b *strings.Builder, rows []*step) {
+	before := "\n"
+	for _, s := range rows {
+		if s.state.Reason != "" {
+			fmt.Fprintf(b, "%s- **%s**: %s\n", before, cell(s.state.ID), cell(s.state.Reason))
+			before = ""
+		}
+	}
+}
+
+// gap ends a cell, in no-break spaces: the Web UI sets cells without any distance.
+const gap = "\u00a0\u00a0"
 
 func writeRow(b *strings.Builder, cells ...string) {
-	b.WriteString("|")
 	for _, c := range cells {
-		b.WriteString(gap + c + gap + "|")
+		b.WriteString("| " + c + gap)
 	}
-	b.WriteString("\n")
+	b.WriteString("|\n")
 }
 
 // span is how long a step took, or since when it runs: the details are not
@@ -122,7 +132,7 @@ func count(n int) string {
 
 func code(text string) string { return "`" + text + "`" }
 
-// cell makes text of users stand inside a table's cell, as text. It escapes what
+// cell makes text of users stand in a line or a table's cell, as text. It escapes what
 // Markdown knows and what the Web UI's renderer adds: formulas between dollar signs
 // and dashes for "--". That renderer shows named entities as they are written.
 func cell(text string) string {

@@ -226,7 +226,7 @@ func TestSavingIsRetriedAndVisible(t *testing.T) {
 	w.env.RegisterDelayedCallback(func() { saving = w.details() }, 20*time.Second)
 	w.succeed()
 	same(t, "saved", len(w.saved), 1)
-	row := func(cells string) string { return strings.ReplaceAll(cells, " | ", gap+"|"+gap) }
+	row := func(cells string) string { return strings.ReplaceAll(cells, " | ", gap+"| ") }
 	if !strings.Contains(running, row("a | running | 0 of 1 | 1")) {
 		t.Errorf("details while running:\n%s", running)
 	}

@@ -50,7 +50,8 @@ steps:
       echo "sum-start $BAAS_INPUT_INDEX" >>"$BAAS_INPUT_LEDGER"
       awk -F, 'NR > 1 { s += $2 } END { print s + 0 }' "$BAAS_INPUT_PART" >"$BAAS_OUTPUTS/sum"
       awk -F, 'NR == 2 { print $1 }' "$BAAS_INPUT_PART" >"$BAAS_OUTPUTS/city"
-      sleep 0.$((3 - BAAS_INPUT_INDEX))
+      until [ $(grep -c sum-start "$BAAS_INPUT_LEDGER") -ge 2 ]; do sleep 0.1; done # two at a time
+      sleep 0.5
       echo "sum-end $BAAS_INPUT_INDEX" >>"$BAAS_INPUT_LEDGER"
     outputs: {sum: int, city: string}
   total:

@@ -3,9 +3,7 @@ package e2e
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -18,39 +16,32 @@ import (
 	"github.com/baas-batch/baas/platform"
 	"github.com/baas-batch/baas/starter"
 	"github.com/baas-batch/baas/storage"
+	"github.com/baas-batch/baas/tests/harness"
 )
 
-var build struct {
+// programs are the commands that were built, side by side; TestMain removes them.
+var programs struct {
 	sync.Mutex
 	dir   string
-	built map[string]error
+	built map[string]bool
 }
 
 // binary builds a command once, and gives its path.
 func binary(t testing.TB, name string) string {
 	t.Helper()
-	build.Lock()
-	defer build.Unlock()
-	if build.dir == "" {
+	programs.Lock()
+	defer programs.Unlock()
+	if programs.dir == "" {
 		dir, err := os.MkdirTemp("", "baas-bin-")
 		if err != nil {
 			t.Fatal(err)
 		}
-		build.dir, build.built = dir, map[string]error{}
+		programs.dir, programs.built = dir, map[string]bool{}
 	}
-	path := filepath.Join(build.dir, name)
-	err, ok := build.built[name]
-	if !ok {
-		cmd := exec.Command("go", "build", "-trimpath", "-o", path, "github.com/baas-batch/baas/cmd/"+name)
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-		var out []byte
-		if out, err = cmd.CombinedOutput(); err != nil {
-			err = fmt.Errorf("build of %s: %w\n%s", name, err, out)
-		}
-		build.built[name] = err
-	}
-	if err != nil {
-		t.Fatal(err)
+	path := filepath.Join(programs.dir, name)
+	if !programs.built[name] {
+		harness.Build(t, path, "cmd/"+name)
+		programs.built[name] = true
 	}
 	return path
 }
@@ -58,45 +49,13 @@ func binary(t testing.TB, name string) string {
 // dir makes a directory that tasks, which run as other users, can pass through.
 func dir(t *testing.T) string {
 	t.Helper()
-	d, err := os.MkdirTemp("", "baas-e2e-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chmod(d, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if !t.Failed() || os.Getenv("BAAS_KEEP") == "" {
-			os.RemoveAll(d)
-		} else {
-			t.Log("kept", d)
-		}
-	})
-	return d
+	return harness.Dir(t)
 }
 
 // start starts a platform in this process, and stops it when the test ends.
 func start(t *testing.T, change ...func(*platform.Config)) *platform.Platform {
 	t.Helper()
-	cfg := platform.Config{
-		Dir: dir(t), Memory: true, NoUI: true, Executor: binary(t, "baas-executor"),
-		Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
-	}
-	for _, f := range change {
-		f(&cfg)
-	}
-	p, err := platform.Start(t.Context(), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-		defer cancel()
-		if err := p.Stop(ctx, false); err != nil {
-			t.Error(err)
-		}
-	})
-	return p
+	return harness.Start(t, change...)
 }
 
 // target is where a flow is started.

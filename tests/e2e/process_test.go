@@ -23,8 +23,8 @@ func TestMain(m *testing.M) {
 		return
 	}
 	code := m.Run()
-	if build.dir != "" {
-		os.RemoveAll(build.dir)
+	if programs.dir != "" {
+		os.RemoveAll(programs.dir)
 	}
 	os.Exit(code)
 }

@@ -33,7 +33,8 @@ const envWorker = "BAAS_E2E_WORKER"
 type workerConfig struct {
 	Name, Temporal, Namespace, Storage string
 	Gateway                            string // to share; empty: one of its own
-	Mesos                              mesos.Config
+	Masters                            []string
+	Executor, ExecutorSHA256           string
 	Lease, Heartbeat                   time.Duration
 }
 
@@ -77,7 +78,8 @@ func serveWorker(raw string) error {
 	defer temporal.Close()
 	w, err := worker.Start(ctx, worker.Config{
 		Client: temporal, Namespace: cfg.Namespace, Store: store, Catalog: catalog.Catalog{},
-		Mesos: cfg.Mesos, Identity: cfg.Name, Logger: log,
+		Mesos:    mesos.Config{Masters: cfg.Masters, ExecutorURI: cfg.Executor, ExecutorSHA256: cfg.ExecutorSHA256, Logger: log},
+		Identity: cfg.Name, Logger: log,
 		LeaseTimeout: cfg.Lease, HeartbeatTimeout: cfg.Heartbeat,
 	})
 	if err != nil {
@@ -104,9 +106,7 @@ func newWorker(t *testing.T, p *platform.Platform, name, gateway string) *worker
 	like := p.WorkerConfig()
 	cfg := workerConfig{
 		Name: name, Temporal: p.Temporal.Address(), Namespace: like.Namespace, Storage: p.Store.Dir(), Gateway: gateway,
-		Mesos: mesos.Config{
-			Masters: like.Mesos.Masters, ExecutorURI: like.Mesos.ExecutorURI, ExecutorSHA256: like.Mesos.ExecutorSHA256,
-		},
+		Masters: like.Mesos.Masters, Executor: like.Mesos.ExecutorURI, ExecutorSHA256: like.Mesos.ExecutorSHA256,
 		Lease: like.LeaseTimeout, Heartbeat: like.HeartbeatTimeout,
 	}
 	raw, err := json.Marshal(cfg)

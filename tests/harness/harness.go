@@ -54,14 +54,20 @@ var executor = sync.OnceValues(func() ([]byte, error) {
 })
 
 // Dir makes a directory that tasks, which run as other users, can pass through.
-// It goes when the test ends.
+// It goes when the test ends; with BAAS_KEEP set, that of a failed test stays.
 func Dir(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "baas-test-")
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	t.Cleanup(func() {
+		if t.Failed() && os.Getenv("BAAS_KEEP") != "" {
+			t.Log("kept", dir)
+			return
+		}
+		os.RemoveAll(dir)
+	})
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}

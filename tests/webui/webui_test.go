@@ -3,13 +3,16 @@
 package webui
 
 import (
+	"context"
 	"fmt"
 	"net/url"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/baas-batch/baas/api"
+	"github.com/baas-batch/baas/embedded"
 	"github.com/baas-batch/baas/platform"
 	"github.com/baas-batch/baas/starter"
 	"github.com/baas-batch/baas/tests/harness"
@@ -52,7 +55,8 @@ func TestPagesOfARun(t *testing.T) {
 	run := func(page string) string {
 		return p.Temporal.UIURL() + "/namespaces/default/workflows/" + started.Instance + "/" + started.FirstID + "/" + page
 	}
-	host := awaitProgress(t, c, started.Run)
+	state := awaitProgress(t, c, started.Run, 3)
+	host := state.Activities[0].Details.Agents[0].Host
 
 	b.open(run("timeline"))
 	b.shows("extract", "work #0", "work #1", "work #2")
@@ -67,17 +71,17 @@ func TestPagesOfARun(t *testing.T) {
 	b.shows(`"BaasApp": "pages"`, `"BaasOwner": "adhoc"`, `"BaasStatus": "running"`)
 	b.shoot("search-attributes")
 
-	state, err := c.Describe(t.Context(), started.Run)
-	if err != nil {
-		t.Fatal(err)
+	work, ok := state.Step("work")
+	if !ok {
+		t.Fatalf("no step work: %+v", state)
 	}
 	b.open(run("user-metadata"))
-	b.shows("pages "+state.OrderDate, started.Run+" · running · started ")
-	b.showsRows("step | status | done | active | failed | time | reason",
-		"extract | succeeded | 1 of 1 |  |  | "+took(t, state, "extract")+" | ",
-		"check | failed | 0 of 1 |  | 1 | "+took(t, state, "check")+" | exit code 3",
-		"work | running | 0 of 3 | 3 |  | "+since(t, state, "work")+" | ",
-		"report | waiting |  |  |  |  | ")
+	b.shows("pages "+state.OrderDate, started.Run+" · running · started "+state.Started.UTC().Format(time.DateTime)+" UTC")
+	b.showsRows("step | status | done | active | failed | time",
+		"extract | succeeded | 1 of 1 |  |  | ",
+		"check | failed | 0 of 1 |  | 1 | ",
+		"work | running | 0 of 3 | 3 |  | since "+work.Started.UTC().Format(time.TimeOnly), "report | waiting | ")
+	b.shows("check: exit code 3")
 	b.shoot("user-metadata")
 
 	if err := c.Kill(t.Context(), started.Run, "seen", "tester"); err != nil {
@@ -85,4 +89,56 @@ func TestPagesOfARun(t *testing.T) {
 	}
 	b.open(run("search-attributes"))
 	b.shows(`"BaasStatus": "killed"`)
+}
+
+// awaitProgress waits until the run's failing step has failed, and so many
+// activities have told of an agent and of progress.
+func awaitProgress(t *testing.T, c *starter.Client, run string, activities int) starter.Run {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), harness.Patience)
+	defer cancel()
+	var last starter.Run
+	for state, err := range c.Watch(ctx, run, 100*time.Millisecond) {
+		if err != nil {
+			t.Fatalf("%v; the last state was %+v", err, last)
+		}
+		last = state
+		check, _ := state.Step("check")
+		told := 0
+		for _, a := range state.Activities {
+			if len(a.Details.Agents) == 1 && len(a.Details.Tasks) == 1 && a.Details.Tasks[0].Progress != "" {
+				told++
+			}
+		}
+		if check != nil && check.Status == api.StatusFailed && told == activities && len(state.Activities) == told {
+			return state
+		}
+	}
+	t.Fatalf("the run has ended: %+v", last)
+	return last
+}
+
+// Text of users may hold what Markdown, and the renderer's extensions of it, take
+// for their own: here that of the details' golden file is read in the browser.
+func TestReasonsAreShownAsTheyAre(t *testing.T) {
+	b := newBrowser(t)
+	server, err := embedded.StartTemporal(t.Context(), embedded.TemporalConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := server.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	details, err := os.ReadFile("../../workflows/testdata/details_running.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.open(server.UIURL() + "/render?content=" + url.QueryEscape(string(details)))
+	const reason = `partition 41: cannot read “C:\new|old”: | see <b>the_log</b> & ` + "`usage`" +
+		` of *render* --help, [$HOME/a_b] or $TMPDIR/~~x~~ &lt;`
+	b.shows("step render, "+reason, "render: "+reason)
+	b.showsRows("render | running | 120 of 200 | 50 | 1 | since 06:00:12", "cleanup (on exit) | waiting | ")
+	b.shoot("reasons")
 }

@@ -99,6 +99,9 @@ func (p *Program) target(c *urfave.Context) (Target, error) {
 		return t, err
 	}
 	dir, err := p.dataDir(c)
+	if err != nil && t.Temporal.HostPort != "" {
+		return t, nil // a service needs no home
+	}
 	if err != nil {
 		return t, err
 	}

@@ -120,6 +120,7 @@ func TestHowAPlatformIsFound(t *testing.T) {
 		"up":               {up: true, temporal: "127.0.0.1:4711", storage: "file:///up/store?gateway=x"},
 		"up, own storage":  {up: true, args: []string{"--storage", "file:///flag"}, temporal: "127.0.0.1:4711", storage: "file:///flag"},
 		"storage variable": {env: map[string]string{"BAAS_STORAGE": "file:///env", "TEMPORAL_ADDRESS": "env:1"}, up: true, temporal: "env:1", storage: "file:///env"},
+		"no home":          {env: map[string]string{"TEMPORAL_ADDRESS": "env:1", "HOME": "", "BAAS_DATA": ""}, temporal: "env:1"},
 		"offline":          {temporal: "", storage: "file://DATA/store"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -147,27 +148,6 @@ func TestHowAPlatformIsFound(t *testing.T) {
 				t.Errorf("found %q with storage %q, want %q with %q", got.Temporal.HostPort, got.Storage, test.temporal, want)
 			}
 		})
-	}
-}
-
-func TestStateOfAPlatformThatIsGone(t *testing.T) {
-	dir := t.TempDir()
-	state := upIn(t, dir)
-	if got, err := datadir.Up(dir); err != nil || got != state {
-		t.Errorf("up: got %+v, %v", got, err)
-	}
-	if _, err := datadir.Lock(dir); err == nil || !strings.Contains(err.Error(), "in use by process") {
-		t.Errorf("second lock: %v", err)
-	}
-	other := t.TempDir()
-	if err := state.Write(other); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := datadir.Up(other); err == nil {
-		t.Error("a state without a lock counts as up")
-	}
-	if got, err := datadir.Last(other); err != nil || got.Temporal != state.Temporal {
-		t.Errorf("last: got %+v, %v", got, err)
 	}
 }
 
@@ -272,9 +252,7 @@ func TestUp(t *testing.T) {
 		b := newBench(t).withoutPlatform()
 		b.runs.list = func(starter.ListOptions) ([]starter.Summary, error) { return make([]starter.Summary, 2), nil }
 		go func() {
-			for !strings.Contains(b.stdout.String(), "Stop with Ctrl-C") {
-				time.Sleep(time.Millisecond)
-			}
+			<-b.stdout.seen("Stop with Ctrl-C")
 			b.interrupt <- struct{}{}
 		}()
 		args := []string{"up", "--data", "/data", "--agents", "3", "--port", "7000"}

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"time"
 
 	mesosproto "github.com/mesos/mesos-go/api/v1/lib"
@@ -62,6 +63,9 @@ type Platform struct {
 	lock    *os.File // nil when ephemeral
 	scratch string   // "" when persistent
 	parts   *platform.Platform
+
+	stop    sync.Once
+	stopErr error
 }
 
 // Start starts all parts and returns when the worker leads the framework: a run
@@ -190,8 +194,13 @@ const stopTimeout = 30 * time.Second
 // Stop ends the platform, in order, and waits for it. Executors are shut down
 // with their tasks, until ctx ends at most; with keepTasks they live on, and the
 // next platform on the data directory takes them up. Open runs go on there in
-// both cases: tasks that were ended are placed again.
+// both cases: tasks that were ended are placed again. Stop may be called again.
 func (p *Platform) Stop(ctx context.Context, keepTasks bool) error {
+	p.stop.Do(func() { p.stopErr = p.end(ctx, keepTasks) })
+	return p.stopErr
+}
+
+func (p *Platform) end(ctx context.Context, keepTasks bool) error {
 	var errs []error
 	if p.parts != nil {
 		errs = append(errs, p.parts.Stop(ctx, keepTasks && !p.config.Ephemeral))
