@@ -28,6 +28,7 @@ func (e *entry) attach(in api.LaunchInput, details api.Details, token []byte, tr
 		e.prefix = api.StepPrefix(in.App, in.Run, in.Step)
 		e.attempt, e.total = in.Attempt, len(in.Partitions)
 	}
+	e.changed()
 	// Nothing was launched before the first heartbeat: a first try without
 	// details starts from nothing.
 	if tries > 1 || details.Total > 0 || len(e.packs) > 0 {
@@ -39,7 +40,6 @@ func (e *entry) attach(in api.LaunchInput, details api.Details, token []byte, tr
 	}
 	e.bindPacks()
 	e.submitRest()
-	e.changed()
 	e.advance()
 }
 

@@ -111,15 +111,6 @@ func (r *rig) killAll() {
 	}
 }
 
-func (r *rig) submissions() (n int) {
-	for _, line := range r.all() {
-		if strings.HasPrefix(line, "submit ") {
-			n++
-		}
-	}
-	return n
-}
-
 func executorTerminated(u *mesos.Update) { u.Source, u.Reason = "AGENT", "EXECUTOR_TERMINATED" }
 
 // Only the executor's own word, of results that it could not store.
@@ -232,6 +223,40 @@ func TestResultsOfOtherPartitionsDoNotCount(t *testing.T) {
 	}
 }
 
+// A leader that was stopped between its heartbeat and its SUBSCRIBE hears of tasks
+// that the next one has placed.
+func TestFormerLeaderKillsNothingThatItDoesNotKnow(t *testing.T) {
+	r := newRig(t)
+	r.deliver(input(0), api.Details{}, 1)
+	r.until("submit 0.1")
+	r.offer(0, 1)
+	r.set(func() { r.leading = false })
+	r.update(0, 2, mesos.Running, fromMaster)
+	r.never("kill 0.2")
+	r.set(func() { r.leading = true })
+	r.until("kill 0.2")
+}
+
+func TestGenerationsThatMesosTellsOfAreUsedUp(t *testing.T) {
+	r := newRig(t)
+	r.deliver(input(0), api.Details{}, 1)
+	r.until("submit 0.1")
+	r.offer(0, 1)
+	r.update(0, 5, mesos.Running, fromMaster)
+	r.update(0, 1, mesos.FailedState, executorTerminated)
+	r.until("submit 0.6")
+}
+
+func TestHeartbeatsGoOnWhileStorageIsDown(t *testing.T) {
+	store := &brokenStore{}
+	store.down.Store(true)
+	r := newRig(t, withBrokenStore(store), func(c *Config) { c.HeartbeatTimeout = 100 * time.Millisecond })
+	r.deliver(input(0), held(1, mesos.Running, 0), 2)
+	r.until("beat 0.1=RUNNING")
+	store.down.Store(false)
+	r.until("reconcile 0.1 on a1")
+}
+
 // Unreachable agents (rule 9)
 
 func TestUnreachableSinceBeforeThisLeader(t *testing.T) {
@@ -269,12 +294,12 @@ func TestUnreachableTwiceWaitsTwice(t *testing.T) {
 	r.offer(0, 1)
 	almost := func(u *mesos.Update) {
 		fromMaster(u)
-		u.UnreachableSince = time.Now().Add(20*time.Millisecond - time.Hour)
+		u.UnreachableSince = time.Now().Add(200*time.Millisecond - time.Hour)
 	}
 	r.update(0, 1, mesos.Unreachable, almost)
 	r.update(0, 1, mesos.Running, fromMaster)
 	r.update(0, 1, mesos.Unreachable, fromMaster)
-	r.after(50 * time.Millisecond)
+	r.after(300 * time.Millisecond)
 	r.never("submit 0.2")
 }
 

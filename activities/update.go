@@ -75,12 +75,17 @@ func (e *entry) stray(u mesos.Update) {
 // old handles a task of a generation that is over: one that was given up while
 // its agent was away (rule 9), or one whose end is told again.
 func (e *entry) old(id tasklet.TaskID, u mesos.Update) {
-	if u.State.Live() {
+	e.generations[id.First] = max(e.generations[id.First], id.Generation)
+	switch {
+	case u.State.Live() && !e.h.cfg.Leading():
+		// If another one leads, it may know the task.
+		e.later(e.h.cfg.RetryPause, func() { e.update(id, u) })
+		return
+	case u.State.Live():
 		e.log.Info("killing a task that was given up before", "task", u.TaskID)
 		e.stray(u)
 		return
 	}
-	e.generations[id.First] = max(e.generations[id.First], id.Generation)
 	results, stored, err := e.resultsOf(id, u)
 	if err != nil && !errors.Is(err, storage.ErrNotExist) {
 		e.later(e.h.cfg.RetryPause, func() { e.update(id, u) })
@@ -310,7 +315,7 @@ func (e *entry) replace(p *pack, u mesos.Update, results []tasklet.Result) {
 		next.losses++
 	}
 	e.lost = why
-	if next.losses > e.h.cfg.MaxLosses {
+	if next.losses > e.h.patience(u) {
 		outcome := tasklet.Platform
 		if u.State == mesos.ErrorState {
 			outcome = tasklet.Invalid
@@ -325,6 +330,15 @@ func (e *entry) replace(p *pack, u mesos.Update, results []tasklet.Result) {
 		return
 	}
 	e.later(e.h.cfg.Backoff(next.losses), func() { e.submit(next) })
+}
+
+// patience is how many losses of a pack are borne. What Mesos cannot start at all
+// (no such image, a malformed description) seldom gets better by itself.
+func (h *Handoff) patience(u mesos.Update) int {
+	if u.State == mesos.ErrorState || u.Reason == "CONTAINER_LAUNCH_FAILED" {
+		return min(h.cfg.MaxLosses, 2)
+	}
+	return h.cfg.MaxLosses
 }
 
 // neverRan tells whether Mesos vouches that the task did not start.

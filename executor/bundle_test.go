@@ -173,7 +173,7 @@ func TestHostileArchives(t *testing.T) {
 		"link to a link":    {[]entry{{name: "a/b/c/l", link: "../../x", kind: tar.TypeSymlink}, {name: "h", link: "a/b/c/l", kind: tar.TypeLink}}, "links out"},
 		"device":            {[]entry{{name: "null", kind: tar.TypeChar}}, "neither file"},
 		"pipe":              {[]entry{{name: "p", kind: tar.TypeFifo}}, "neither file"},
-		"too many bytes":    {[]entry{bomb}, "more than 2.0 MB"},
+		"too many bytes":    {[]entry{bomb}, "more than 2.1 MB"},
 		"too many entries":  {[]entry{{name: "1"}, {name: "2"}, {name: "3"}, {name: "4"}, {name: "5"}}, "more than 4 entries"},
 		"file over a link":  {entries: []entry{{name: "x", content: "1"}, {name: "l", link: "x", kind: tar.TypeSymlink}, {name: "l", content: "2"}}},
 		"directory by link": {entries: []entry{{name: "d/x", content: "1"}, {name: "e", link: "d", kind: tar.TypeSymlink}, {name: "e/y", content: "2"}}},

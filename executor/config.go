@@ -68,7 +68,7 @@ func DefaultTuning() Tuning {
 		DiskEvery:        2 * time.Second,
 		CheckpointEvery:  400 * time.Millisecond,
 		ProgressEvery:    time.Second,
-		Stall:            60 * time.Second,
+		Stall:            20 * time.Second,
 		RenewAfter:       3 * time.Second,
 		AskEvery:         2 * time.Second,
 		BackoffMax:       15 * time.Second,

@@ -22,7 +22,7 @@ func TestMemoryLimit(t *testing.T) {
 	l.Limits.Memory = 64 << 20
 	state, results := r.run(l)
 	res := results[0]
-	if state != mesos.TASK_FAILED || res.Outcome != tasklet.OutOfMemory || !regexp.MustCompile(`^used \d+ MB of 64 MB$`).MatchString(res.Reason) {
+	if state != mesos.TASK_FAILED || res.Outcome != tasklet.OutOfMemory || !regexp.MustCompile(`^used \d+ MB of 67 MB$`).MatchString(res.Reason) {
 		t.Errorf("%s %+v", state, res)
 	}
 	if res.Usage.PeakMemory <= 64<<20 {
@@ -60,7 +60,7 @@ func TestDiskLimit(t *testing.T) {
 	l := r.job("head -c 3m /dev/zero > a; head -c 3m /dev/zero > $BAAS_OUTPUTS/b; sleep 1000")
 	l.Limits.Disk = 5 << 20
 	res := r.one(l)
-	if res.Outcome != tasklet.DiskFull || !regexp.MustCompile(`^used \d\.\d MB of 5\.0 MB$`).MatchString(res.Reason) {
+	if res.Outcome != tasklet.DiskFull || !regexp.MustCompile(`^used \d\.\d MB of 5\.2 MB$`).MatchString(res.Reason) {
 		t.Errorf("%+v", res)
 	}
 }

@@ -97,10 +97,11 @@ func ownPeak() int64 {
 	return u.Maxrss << 10
 }
 
-// megabytes formats bytes as Mesos counts them: 1 MB is 2^20 bytes.
+// megabytes formats bytes as flow files count them: 1 MB is 10^6 bytes.
 func megabytes(n int64) string {
-	if n < 10<<20 {
-		return fmt.Sprintf("%.1f MB", float64(n)/(1<<20))
+	const mb = 1e6
+	if n < 10*mb {
+		return fmt.Sprintf("%.1f MB", float64(n)/mb)
 	}
-	return fmt.Sprintf("%d MB", (n+1<<19)>>20)
+	return fmt.Sprintf("%.0f MB", float64(n)/mb)
 }

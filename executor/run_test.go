@@ -96,6 +96,9 @@ func TestUpdates(t *testing.T) {
 	}
 	r.open("go")
 	end := r.agent.end(slow.TaskID)
+	if err := json.Unmarshal(end.Data, &data); err != nil || !data.Stored {
+		t.Errorf("it does not say that the result object is there: %+v, %v", data, err)
+	}
 	if got := r.agent.states(slow.TaskID); !slices.Equal(got, []mesos.TaskState{mesos.TASK_RUNNING, mesos.TASK_FINISHED}) {
 		t.Errorf("updates of a slow task: %v", got)
 	}
@@ -125,11 +128,12 @@ func TestUpdates(t *testing.T) {
 func TestBadLaunchData(t *testing.T) {
 	r := newRig(t, setup{})
 	for id, data := range map[string]string{
-		"garbage":   "nonsense",
-		"version":   `{"v": 99, "task": "version"}`,
-		"other":     `{"v": 1, "task": "somebody-else"}`,
-		"nocommand": `{"v": 1, "task": "nocommand", "partitions": [{"i": 0}], "result": {"url": "http://x"}}`,
-		"escape":    `{"v": 1, "task": "escape", "shell": "true", "partitions": [{"i": 0, "in": {"../x": {}}}], "result": {"url": "http://x"}}`,
+		"garbage":         "nonsense",
+		"version":         `{"v": 99, "task": "version"}`,
+		"other":           `{"v": 1, "task": "somebody-else"}`,
+		"nocommand":       `{"v": 1, "task": "nocommand", "partitions": [{"i": 0}], "result": {"url": "http://x"}}`,
+		"app-1~run~7~5~1": `{"v": 99, "task": "app-1~run~7~5~1"}`,
+		"escape":          `{"v": 1, "task": "escape", "shell": "true", "partitions": [{"i": 0, "in": {"../x": {}}}], "result": {"url": "http://x"}}`,
 	} {
 		r.agent.launchRaw(id, []byte(data))
 		end := r.agent.end(id)
@@ -139,6 +143,14 @@ func TestBadLaunchData(t *testing.T) {
 		}
 		if end.GetState() != mesos.TASK_FAILED || len(status.Results) != 1 || status.Results[0].Outcome != tasklet.Invalid || end.GetMessage() == "" {
 			t.Errorf("%s: %s %+v", id, end.GetState(), status)
+			continue
+		}
+		// The first partition of the task, which the ID names.
+		if name, err := tasklet.ParseTaskID(id); err == nil && status.Results[0].Partition != name.First {
+			t.Errorf("%s: the result is one of partition %d", id, status.Results[0].Partition)
+		}
+		if status.Stored {
+			t.Errorf("%s: there is no result object", id)
 		}
 	}
 }

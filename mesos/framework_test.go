@@ -569,7 +569,7 @@ func TestExplain(t *testing.T) {
 	expect("big", "no offers at all since")
 	s.send(offersEvent(testOffer("o1", "a1", 8, 32<<10)))
 	eventually(t, "offer", func() bool { return len(r.Agents()) == 1 })
-	expect("big", "needs 64.03 GB of memory, the largest agent has 32 GB of memory")
+	expect("big", "needs 64.03 GB of memory, the most that one has offered is 32 GB of memory")
 	r.Submit(testTask("t1", 6, 1024))
 	m.want(scheduler.Call_ACCEPT)
 	expect("t1", "STAGING on agent a1.example")

@@ -150,7 +150,8 @@ func (f *Framework) whyWaiting(w *waiting, now time.Time) string {
 		return "no offers at all since the framework subscribed " + since(now, f.link.since)
 	case fitting == 0:
 		if lacks := shortage(need, largest); lacks != "" {
-			return "no agent is large enough: it " + lacks
+			// After a takeover only the free rest of an agent has been seen.
+			return "no agent has offered enough so far: it " + lacks
 		}
 		return "no single agent has all that it needs: " + amounts(need)
 	case fitting == avoided:
@@ -159,7 +160,7 @@ func (f *Framework) whyWaiting(w *waiting, now time.Time) string {
 		return fmt.Sprintf("%d agents are large enough but busy; last offer %s", fitting, since(now, f.link.lastOffer))
 	}
 	if lacks := shortage(need, free); lacks != "" {
-		return fmt.Sprintf("%d agents are large enough but busy: it %s", fitting, strings.Replace(lacks, "the largest agent has", "the largest offer has", 1))
+		return fmt.Sprintf("%d agents are large enough but busy: it %s", fitting, strings.Replace(lacks, "the most that one has offered is", "the largest offer has", 1))
 	}
 	return fmt.Sprintf("%d agents are large enough but busy or reserved for tasks before it", fitting)
 }
@@ -168,7 +169,7 @@ func (f *Framework) whyWaiting(w *waiting, now time.Time) string {
 func shortage(need, largest placement.Vector) string {
 	for i := range need {
 		if need[i] > largest[i] {
-			return fmt.Sprintf("needs %s, the largest agent has %s (executor included)", amount(i, need[i]), amount(i, largest[i]))
+			return fmt.Sprintf("needs %s, the most that one has offered is %s (executor included)", amount(i, need[i]), amount(i, largest[i]))
 		}
 	}
 	return ""

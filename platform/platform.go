@@ -260,6 +260,11 @@ func (p *Platform) startMesos(ctx context.Context) (err error) {
 	cfg.Dir = filepath.Join(p.cfg.Dir, "mesos")
 	cfg.MasterPort = p.cfg.MasterPort
 	cfg.Logger = p.cfg.Logger
+	if cfg.Master.AllocationInterval == 0 {
+		// One machine and one framework: an allocation is cheap, and each step of a
+		// chain waits for one.
+		cfg.Master.AllocationInterval = 10 * time.Millisecond
+	}
 	p.Cluster, err = embeddedmesos.Start(ctx, cfg)
 	return err
 }

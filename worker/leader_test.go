@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -47,6 +48,7 @@ func newMaster(t *testing.T, subscribe http.HandlerFunc) *master {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/api/v1", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "not for you", http.StatusForbidden) })
 	mux.HandleFunc("/api/v1/scheduler", func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body) // or the server would not notice a client that goes
 		m.subscribed.Add(1)
 		m.asked <- struct{}{}
 		subscribe(w, r)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -72,10 +73,9 @@ func TestLeaseCountsFromTheQuestion(t *testing.T) {
 
 func TestLateAnswerDoesNotShortenTheLease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		slow := true
+		var asked atomic.Int32
 		l := newLease(heartbeats(func(context.Context) error {
-			if slow {
-				slow = false
+			if asked.Add(1) == 1 {
 				time.Sleep(4 * time.Second)
 			}
 			return nil

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -21,6 +20,7 @@ import (
 	"github.com/baas-batch/baas/platform"
 	"github.com/baas-batch/baas/starter"
 	"github.com/baas-batch/baas/tasklet"
+	"github.com/baas-batch/baas/tests/harness"
 )
 
 // chain is how many tasks one iteration runs, one after the other.
@@ -35,9 +35,9 @@ const chain = 50
 //	step:            from one task's command to the next one's
 func BenchmarkHandOff(b *testing.B) {
 	accepts := &acceptLog{at: map[string]time.Time{}}
-	dir := passableDir(b)
-	p := startPlatform(b, dir, slog.New(accepts))
-	runs := starter.New(starter.Config{Temporal: p.Client, Store: p.Store})
+	dir := harness.Dir(b)
+	p := harness.Start(b, func(c *platform.Config) { c.Logger = slog.New(accepts) })
+	runs := harness.Client(p)
 	var m measured
 	for iteration := 0; b.Loop(); iteration++ {
 		b.StopTimer()
@@ -189,42 +189,4 @@ func (l *acceptLog) of(s starter.Started, activity string) time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.at[tasklet.TaskID{WorkflowID: s.Instance, RunID: s.FirstID, ActivityID: activity, Generation: 1}.String()]
-}
-
-// passableDir makes a directory that tasks, which run as other users, can pass.
-func passableDir(b *testing.B) string {
-	b.Helper()
-	dir, err := os.MkdirTemp("", "baas-bench-")
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() { os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o755); err != nil {
-		b.Fatal(err)
-	}
-	return dir
-}
-
-func startPlatform(b *testing.B, dir string, log *slog.Logger) *platform.Platform {
-	b.Helper()
-	executor := filepath.Join(dir, "baas-executor")
-	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", executor, "github.com/baas-batch/baas/cmd/baas-executor")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		b.Fatalf("%v\n%s", err, out)
-	}
-	p, err := platform.Start(b.Context(), platform.Config{
-		Dir: filepath.Join(dir, "data"), Memory: true, NoUI: true, Executor: executor, Logger: log,
-	})
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-		defer cancel()
-		if err := p.Stop(ctx, false); err != nil {
-			b.Error(err)
-		}
-	})
-	return p
 }

@@ -82,7 +82,7 @@ func newFailover(t *testing.T, shareGateway bool) *failover {
 	return f
 }
 
-// leader tells who leads, by its own word, and as the how manieth.
+// leader tells who leads, by its own word, and in which attempt of the activity.
 func (f *failover) leader() (name string, attempt int32) {
 	f.Helper()
 	d, err := f.client.DescribeWorkflowExecution(f.Context(), api.FrameworkWorkflowID(api.DefaultFramework), "")

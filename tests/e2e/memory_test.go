@@ -55,7 +55,7 @@ steps:
 	equal(t, last.Status, api.StatusFailed)
 	greedy, _ := last.Step("greedy")
 	equal(t, greedy.Status, api.StatusFailed)
-	if !regexp.MustCompile(`used \d+ MB of 38 MB`).MatchString(greedy.Reason) {
+	if !regexp.MustCompile(`used \d+ MB of 40 MB`).MatchString(greedy.Reason) {
 		t.Errorf("reason %q", greedy.Reason)
 	}
 	if greedy.Usage.PeakMemory < 38<<20 {
