@@ -113,7 +113,9 @@ func (e *entry) adoptResults() {
 	}
 	placed := 0
 	for _, p := range e.packs {
-		placed += p.count
+		if !e.finished(p.first) {
+			placed += p.count
+		}
 	}
 	if err != nil || placed+len(e.results) < e.total {
 		e.lapse()

@@ -196,6 +196,18 @@ func TestNextAttemptWithOldDetailsDoublesNothing(t *testing.T) {
 	})
 }
 
+// One partition has ended without a note, one runs, one has no place yet.
+func TestTakeOverMissesNoPartition(t *testing.T) {
+	r := newRig(t)
+	details := held(3, mesos.Running, 0, 1)
+	r.set(func() { r.details = &details })
+	r.storeResult(0, 1, ok(0))
+	if err := r.h.TakeOver(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r.until("released: true")
+}
+
 func TestTakeOverOfACancelledActivity(t *testing.T) {
 	r := newRig(t)
 	details := held(1, mesos.Running, 0)

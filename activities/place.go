@@ -201,7 +201,7 @@ func (e *entry) partitionData(s *signer, p *pack, part api.LaunchPartition) task
 		Outputs:    make(map[string]tasklet.Target),
 	}
 	for name, value := range part.Inputs {
-		d.Inputs[name] = s.input(value)
+		d.Inputs[name] = s.input(value, slices.Contains(e.in.FileLists, name))
 	}
 	for _, out := range e.in.Outputs {
 		if out.Type.IsFile() {

@@ -55,9 +55,12 @@ func (s *signer) source(ref tasklet.FileRef) *tasklet.Source {
 	return &tasklet.Source{FileRef: ref, URL: s.url(ref.Key, http.MethodGet)}
 }
 
-func (s *signer) input(value json.RawMessage) tasklet.Input {
+func (s *signer) input(value json.RawMessage, files bool) tasklet.Input {
 	refs, list, ok := fileRefs(value)
-	if !ok {
+	switch {
+	case !ok && files && string(value) == "[]":
+		return tasklet.Input{List: true} // an empty directory
+	case !ok:
 		return tasklet.Input{Value: value}
 	}
 	in := tasklet.Input{List: list}

@@ -37,6 +37,8 @@ type LaunchInput struct {
 	UnreachableTimeout time.Duration `json:"unreachable_timeout"`
 	AtMostOnce         bool          `json:"at_most_once,omitempty"`
 
+	// FileLists names the inputs that are lists of files, also where one is empty.
+	FileLists []string `json:"file_lists,omitempty"`
 	// Many tells that the step has partitions, for names that people read.
 	Many       bool              `json:"many,omitempty"`
 	Partitions []LaunchPartition `json:"partitions"`

@@ -152,8 +152,13 @@ func (p *phase) input(s *step, attempt int) api.LaunchInput {
 		Priority:           s.def.Priority,
 		UnreachableTimeout: time.Duration(s.def.UnreachableTimeout),
 		AtMostOnce:         s.def.AtMostOnce,
+		Many:               s.def.ForEach != nil,
 	}
-	in.Many = s.def.ForEach != nil
+	for _, b := range s.def.With {
+		if b.Type == flow.Files {
+			in.FileLists = append(in.FileLists, b.Name)
+		}
+	}
 	if s.def.Bundle {
 		in.Bundle = p.plan.Bundle
 	}

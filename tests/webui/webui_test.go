@@ -87,6 +87,11 @@ func TestPagesOfARun(t *testing.T) {
 	if err := c.Kill(t.Context(), started.Run, "seen", "tester"); err != nil {
 		t.Fatal(err)
 	}
+	ctx, cancel := context.WithTimeout(t.Context(), harness.Patience)
+	defer cancel()
+	if _, err := c.Wait(ctx, started.Run); err != nil {
+		t.Fatal(err)
+	}
 	b.open(run("search-attributes"))
 	b.shows(`"BaasStatus": "killed"`)
 }
