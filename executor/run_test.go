@@ -227,7 +227,7 @@ func TestEnvironmentIsClean(t *testing.T) {
 		t.Errorf("HOME %q is not the work directory %q", lines[1], lines[0])
 	}
 	tail := strings.Join(lines[2:], "\n")
-	if want := "a \"b\" $c\n\n[1,\"x\"]\n1.50\n34561-same\nempty\nsame\n2\n1\nmore\n"; !strings.HasPrefix(tail, want) {
+	if want := "a \"b\" $c\n\n[1,\"x\"]\n1.50\n345600000-same\n00001-same\n00002-empty\n1\n2\nmore\n"; !strings.HasPrefix(tail, want) {
 		t.Errorf("inputs:\n%q\nwant\n%q", tail, want)
 	}
 	if strings.Contains(tail, "stdin is not empty") {
