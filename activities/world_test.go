@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -19,6 +20,7 @@ import (
 	workflowpb "go.temporal.io/api/workflow/v1"
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/temporal"
 
 	"github.com/baas-batch/baas/api"
 	"github.com/baas-batch/baas/mesos"
@@ -35,6 +37,7 @@ type world struct {
 	store  *brokenStore
 	key    tasklet.ActivityKey
 	in     api.LaunchInput
+	mortal bool // may be killed
 
 	leader atomic.Pointer[term] // the one that Mesos talks to
 
@@ -43,6 +46,7 @@ type world struct {
 	away    bool // Temporal
 	pending bool
 	started bool // else the activity waits for an attempt to be delivered
+	killed  bool // a cancel was asked for
 	attempt int32
 	details api.Details
 	beaten  bool
@@ -50,6 +54,7 @@ type world struct {
 	result  api.LaunchResult
 	tasks   map[string]*simTask
 	used    map[string]bool
+	done    map[int]string // by partition: the task that succeeded, for all to see
 }
 
 // simTask is a task that Mesos knows: from the ACCEPT to the acknowledgement of
@@ -58,6 +63,7 @@ type simTask struct {
 	id   tasklet.TaskID
 	last *mesos.Update // unacknowledged
 	over bool
+	away bool // its agent is unreachable
 }
 
 // term is one leader. It is the framework of its hand-off.
@@ -81,7 +87,7 @@ func newWorld(t *testing.T, seed uint64, partitions int) *world {
 	w := &world{
 		T: t, random: rand.New(rand.NewPCG(seed, 1)), store: &brokenStore{Store: files},
 		key:     tasklet.ActivityKey{WorkflowID: "app-1", RunID: "run-1", ActivityID: "7"},
-		pending: true, tasks: make(map[string]*simTask), used: make(map[string]bool),
+		pending: true, tasks: make(map[string]*simTask), used: make(map[string]bool), done: make(map[int]string),
 	}
 	for i := range partitions {
 		w.in.Partitions = append(w.in.Partitions, api.LaunchPartition{Index: i})
@@ -134,7 +140,10 @@ func (w *world) lead() {
 
 func (s *simTask) reconciled() mesos.Update {
 	u := mesos.Update{TaskID: s.id.String(), State: mesos.Running, AgentID: "a1", ExecutorID: "x1", Source: "MASTER", Reason: "RECONCILIATION"}
-	if s.last != nil {
+	switch {
+	case s.away:
+		u.State = mesos.Unreachable
+	case s.last != nil:
 		u.State = s.last.State
 	}
 	return u
@@ -161,7 +170,7 @@ func (t *term) CompleteActivity(_ context.Context, token []byte, _ any, err erro
 		return notFound
 	}
 	t.w.note("given back: %v", err)
-	t.w.started = false
+	t.w.lost()
 	return nil
 }
 
@@ -179,7 +188,7 @@ func (t *term) CompleteActivityByID(_ context.Context, _, _, _, _ string, result
 	return nil
 }
 
-func (t *term) RecordActivityHeartbeatByID(_ context.Context, _, _, _, _ string, details ...any) error {
+func (t *term) RecordActivityHeartbeatByID(_ context.Context, _, _, _, _ string, details ...any) (err error) {
 	t.w.mu.Lock()
 	defer t.w.mu.Unlock()
 	if err := t.reached(); err != nil {
@@ -187,6 +196,9 @@ func (t *term) RecordActivityHeartbeatByID(_ context.Context, _, _, _, _ string,
 	}
 	if !t.w.pending || !t.w.started {
 		return notFound
+	}
+	if t.w.killed {
+		defer func() { err = temporal.NewCanceledError() }()
 	}
 	t.w.details, t.w.beaten, t.w.beat = details[0].(api.Details), true, time.Now()
 	return nil
@@ -206,6 +218,9 @@ func (t *term) DescribeWorkflowExecution(context.Context, string, string) (*work
 		if t.w.started {
 			info.State = enumspb.PENDING_ACTIVITY_STATE_STARTED
 		}
+		if t.w.killed {
+			info.State = enumspb.PENDING_ACTIVITY_STATE_CANCEL_REQUESTED
+		}
 		if t.w.beaten {
 			info.HeartbeatDetails, _ = converter.GetDefaultDataConverter().ToPayloads(t.w.details)
 		}
@@ -218,6 +233,26 @@ func (t *term) ListWorkflow(context.Context, *workflowservice.ListWorkflowExecut
 	return &workflowservice.ListWorkflowExecutionsResponse{Executions: []*workflowpb.WorkflowExecutionInfo{{
 		Execution: &commonpb.WorkflowExecution{WorkflowId: t.w.key.WorkflowID, RunId: t.w.key.RunID},
 	}}}, nil
+}
+
+// lost ends an attempt. With mu held.
+func (w *world) lost() {
+	w.started = false
+	w.pending = w.pending && !w.killed // what is to be cancelled is not tried again
+}
+
+// kill cancels the activity, as a workflow does.
+func (w *world) kill() {
+	w.mu.Lock()
+	if w.away || w.killed {
+		w.mu.Unlock()
+		return
+	}
+	w.note("kill")
+	w.killed = true
+	w.pending = w.pending && w.started
+	w.mu.Unlock()
+	_ = w.leader.Load().h.KillTasks(context.Background(), api.KillInput{WorkflowID: w.key.WorkflowID, RunID: w.key.RunID, Reason: "on request"})
 }
 
 // deliver hands the activity over, if it waits for that.
@@ -337,36 +372,28 @@ func (w *world) accept(task mesos.Task) {
 	}
 	w.used[task.ID] = true
 	for _, s := range w.tasks {
-		if s.id.First == id.First && !s.over {
+		if s.id.First == id.First && !s.over && !s.away {
 			w.violated("%s runs beside %s", short(task.ID), short(s.id.String()))
 		}
 	}
-	for g := 1; g < id.Generation; g++ {
-		before := id
-		before.Generation = g
-		if w.finished(before) {
-			w.violated("%s runs though %s has succeeded", short(task.ID), short(before.String()))
-		}
+	if before := w.done[id.First]; before != "" {
+		w.violated("%s runs though %s has succeeded", short(task.ID), before)
 	}
 	w.tasks[task.ID] = &simTask{id: id}
-}
-
-func (w *world) finished(id tasklet.TaskID) bool {
-	var object tasklet.ResultObject
-	key := api.ResultKey(stepPrefix, w.key.ActivityID, id.First, id.Generation)
-	err := storage.GetJSON(context.Background(), w.store.Store, key, maxResultObject, &object)
-	return err == nil && object.Results[0].Outcome == tasklet.Succeeded
 }
 
 // end ends a task; its agent tells of it until that is acknowledged.
 func (w *world) end(id string, state mesos.State, store bool) {
 	w.mu.Lock()
 	s := w.tasks[id]
-	if s == nil || s.over {
+	if s == nil || s.over || s.away && state == mesos.KilledState {
 		w.mu.Unlock()
 		return
 	}
 	s.over = true
+	if state == mesos.Finished && !s.away {
+		w.done[s.id.First] = short(id)
+	}
 	w.note("%s %s, stored %v", short(id), state, store)
 	u := mesos.Update{TaskID: id, State: state, AgentID: "a1", ExecutorID: "x1", Source: "EXECUTOR", UUID: fmt.Append(nil, state)}
 	if state == mesos.FailedState {
@@ -386,7 +413,7 @@ func (w *world) end(id string, state mesos.State, store bool) {
 		}
 	}
 	s.last = &u
-	told := w.random.IntN(3) > 0 // else the agent's repetition does
+	told := !s.away && w.random.IntN(3) > 0 // else the agent's repetition does
 	w.mu.Unlock()
 	if told {
 		w.leader.Load().h.Update(u)
@@ -398,13 +425,41 @@ func (w *world) resend() {
 	w.mu.Lock()
 	var again []mesos.Update
 	for _, s := range w.tasks {
-		if s.last != nil {
+		if s.last != nil && !s.away {
 			again = append(again, *s.last)
 		}
 	}
 	w.mu.Unlock()
 	for _, u := range again {
 		w.leader.Load().h.Update(u)
+	}
+}
+
+// part makes an agent unreachable, or lets it return.
+func (w *world) part(id string, away bool) {
+	w.mu.Lock()
+	s := w.tasks[id]
+	if s == nil || s.away == away {
+		w.mu.Unlock()
+		return
+	}
+	s.away = away
+	w.note("%s away %v", short(id), away)
+	u := s.reconciled()
+	u.Reason = ""
+	w.mu.Unlock()
+	if u.State.Live() {
+		w.leader.Load().h.Update(u)
+	}
+}
+
+// back lets all agents return.
+func (w *world) back() {
+	w.mu.Lock()
+	ids := slices.Sorted(maps.Keys(w.tasks))
+	w.mu.Unlock()
+	for _, id := range ids {
+		w.part(id, false)
 	}
 }
 
@@ -426,7 +481,7 @@ func (w *world) some() string {
 }
 
 func (w *world) step(healthy bool) {
-	n := w.random.IntN(20)
+	n := w.random.IntN(23)
 	switch {
 	case n < 6:
 		w.place()
@@ -440,7 +495,7 @@ func (w *world) step(healthy bool) {
 		w.mu.Lock()
 		if w.started && time.Since(w.beat) > 300*time.Millisecond {
 			w.note("timed out")
-			w.started = false
+			w.lost()
 		}
 		w.mu.Unlock()
 		time.Sleep(time.Millisecond) // no synchronisation: timers and heartbeats are to get their turn
@@ -452,8 +507,10 @@ func (w *world) step(healthy bool) {
 		w.lead()
 	case n < 17:
 		w.mu.Lock()
-		w.started = false // the heartbeat has timed out
 		w.note("timed out")
+		if w.started {
+			w.lost()
+		}
 		w.mu.Unlock()
 	case n < 18:
 		w.mu.Lock()
@@ -461,6 +518,12 @@ func (w *world) step(healthy bool) {
 		w.note("Temporal away %v", w.away)
 		w.mu.Unlock()
 	case n < 19:
+		w.part(w.some(), true)
+	case n < 20:
+		w.back()
+	case n < 21 && w.mortal && w.random.IntN(10) == 0:
+		w.kill()
+	case n < 22:
 		w.store.down.Store(!w.store.down.Load())
 	default:
 		time.Sleep(time.Millisecond)
@@ -480,6 +543,7 @@ func (w *world) schedule() {
 	w.mu.Unlock()
 	w.store.down.Store(false)
 	w.lead()
+	w.back()
 	over := func() bool {
 		w.mu.Lock()
 		defer w.mu.Unlock()
@@ -493,6 +557,9 @@ func (w *world) schedule() {
 			w.mu.Unlock()
 			return
 		}
+	}
+	if w.killed {
+		return
 	}
 	for i, r := range w.result.Results {
 		if r.Partition != i || r.Outcome != tasklet.Succeeded {
@@ -516,7 +583,12 @@ func TestRandomSchedules(t *testing.T) {
 	for i := range number("BAAS_SEEDS", 20) {
 		seed := first + i
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
-			newWorld(t, uint64(seed), 1+seed%3).schedule()
+			w := newWorld(t, uint64(seed), 1+seed%3)
+			w.mortal = seed%2 == 0
+			if seed%5 < 2 {
+				w.in.UnreachableTimeout = time.Millisecond
+			}
+			w.schedule()
 		})
 		if t.Failed() {
 			break
