@@ -365,7 +365,8 @@ func (e *entry) details() api.Details {
 			State: string(p.state), Progress: p.progressText(), Log: p.logs,
 		}
 		if !p.unreachable.IsZero() {
-			t.UnreachableSince = &p.unreachable
+			since := p.unreachable // details may outlive this event
+			t.UnreachableSince = &since
 		}
 		d.Tasks = append(d.Tasks, t)
 	}

@@ -5,11 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"math/rand/v2"
-	"os"
 	"slices"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -33,6 +30,7 @@ import (
 // from a seed. It watches over what must never happen.
 type world struct {
 	*testing.T
+	dice   sync.Mutex
 	random *rand.Rand
 	store  *brokenStore
 	key    tasklet.ActivityKey
@@ -96,6 +94,13 @@ func newWorld(t *testing.T, seed uint64, partitions int) *world {
 	base.Partitions = w.in.Partitions
 	w.in = base
 	return w
+}
+
+// draw gives a number under n; events of the hand-off draw too.
+func (w *world) draw(n int) int {
+	w.dice.Lock()
+	defer w.dice.Unlock()
+	return w.random.IntN(n)
 }
 
 func (w *world) note(format string, args ...any) { w.log = append(w.log, fmt.Sprintf(format, args...)) }
@@ -345,7 +350,7 @@ func (w *world) place() {
 	t.queue = t.queue[1:]
 	t.mu.Unlock()
 	launch := t.h.Placed(context.Background(), mesos.Placement{Agent: mesos.Agent{ID: "a1"}, Executor: "x1", Tasks: []mesos.Task{task}})[0]
-	fate := w.random.IntN(10)
+	fate := w.draw(10)
 	switch {
 	case errors.Is(launch.Err, context.Canceled), launch.Err == nil && fate == 0:
 		t.h.Update(mesos.Update{TaskID: task.ID, State: mesos.Dropped, Source: mesos.FrameworkSource})
@@ -413,7 +418,7 @@ func (w *world) end(id string, state mesos.State, store bool) {
 		}
 	}
 	s.last = &u
-	told := !s.away && w.random.IntN(3) > 0 // else the agent's repetition does
+	told := !s.away && w.draw(3) > 0 // else the agent's repetition does
 	w.mu.Unlock()
 	if told {
 		w.leader.Load().h.Update(u)
@@ -432,166 +437,5 @@ func (w *world) resend() {
 	w.mu.Unlock()
 	for _, u := range again {
 		w.leader.Load().h.Update(u)
-	}
-}
-
-// part makes an agent unreachable, or lets it return.
-func (w *world) part(id string, away bool) {
-	w.mu.Lock()
-	s := w.tasks[id]
-	if s == nil || s.away == away {
-		w.mu.Unlock()
-		return
-	}
-	s.away = away
-	w.note("%s away %v", short(id), away)
-	u := s.reconciled()
-	u.Reason = ""
-	w.mu.Unlock()
-	if u.State.Live() {
-		w.leader.Load().h.Update(u)
-	}
-}
-
-// back lets all agents return.
-func (w *world) back() {
-	w.mu.Lock()
-	ids := slices.Sorted(maps.Keys(w.tasks))
-	w.mu.Unlock()
-	for _, id := range ids {
-		w.part(id, false)
-	}
-}
-
-// some picks a task that runs.
-func (w *world) some() string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	var live []string
-	for id, s := range w.tasks {
-		if !s.over {
-			live = append(live, id)
-		}
-	}
-	if len(live) == 0 {
-		return ""
-	}
-	slices.Sort(live)
-	return live[w.random.IntN(len(live))]
-}
-
-func (w *world) step(healthy bool) {
-	n := w.random.IntN(23)
-	switch {
-	case n < 6:
-		w.place()
-	case n < 9:
-		w.deliver()
-	case n < 11:
-		w.end(w.some(), mesos.Finished, true)
-	case n < 13:
-		w.resend()
-	case healthy:
-		w.mu.Lock()
-		if w.started && time.Since(w.beat) > 300*time.Millisecond {
-			w.note("timed out")
-			w.lost()
-		}
-		w.mu.Unlock()
-		time.Sleep(time.Millisecond) // no synchronisation: timers and heartbeats are to get their turn
-	case n < 14:
-		w.end(w.some(), mesos.FailedState, false)
-	case n < 15:
-		w.end(w.some(), mesos.Finished, false)
-	case n < 16:
-		w.lead()
-	case n < 17:
-		w.mu.Lock()
-		w.note("timed out")
-		if w.started {
-			w.lost()
-		}
-		w.mu.Unlock()
-	case n < 18:
-		w.mu.Lock()
-		w.away = !w.away
-		w.note("Temporal away %v", w.away)
-		w.mu.Unlock()
-	case n < 19:
-		w.part(w.some(), true)
-	case n < 20:
-		w.back()
-	case n < 21 && w.mortal && w.random.IntN(10) == 0:
-		w.kill()
-	case n < 22:
-		w.store.down.Store(!w.store.down.Load())
-	default:
-		time.Sleep(time.Millisecond)
-	}
-}
-
-// schedule runs one seed to the end of the activity.
-func (w *world) schedule() {
-	w.lead()
-	defer func() { w.leader.Load().h.Close() }()
-	for range 150 {
-		w.step(false)
-	}
-	w.mu.Lock()
-	w.away = false
-	w.note("healed")
-	w.mu.Unlock()
-	w.store.down.Store(false)
-	w.lead()
-	w.back()
-	over := func() bool {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		return !w.pending && len(w.tasks) == 0
-	}
-	for deadline := time.Now().Add(20 * time.Second); !over() || len(w.leader.Load().h.all()) > 0; {
-		w.step(true)
-		if time.Now().After(deadline) {
-			w.mu.Lock()
-			w.violated("no end: pending %v, %d tasks, %d entries", w.pending, len(w.tasks), len(w.leader.Load().h.all()))
-			w.mu.Unlock()
-			return
-		}
-	}
-	if w.killed {
-		return
-	}
-	for i, r := range w.result.Results {
-		if r.Partition != i || r.Outcome != tasklet.Succeeded {
-			w.Errorf("result %d: %+v", i, r)
-		}
-	}
-	if len(w.result.Results) != len(w.in.Partitions) {
-		w.Errorf("%d results", len(w.result.Results))
-	}
-}
-
-// Random schedules of faults. BAAS_SEEDS sets how many, BAAS_SEED the first one.
-func TestRandomSchedules(t *testing.T) {
-	number := func(name string, otherwise int) int {
-		if n, err := strconv.Atoi(os.Getenv(name)); err == nil {
-			return n
-		}
-		return otherwise
-	}
-	first := number("BAAS_SEED", rand.IntN(1<<30))
-	for i := range number("BAAS_SEEDS", 20) {
-		seed := first + i
-		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
-			w := newWorld(t, uint64(seed), 1+seed%3)
-			w.mortal = seed%2 == 0
-			if seed%5 < 2 {
-				w.in.UnreachableTimeout = time.Millisecond
-			}
-			w.schedule()
-		})
-		if t.Failed() {
-			break
-		}
 	}
 }
