@@ -145,7 +145,7 @@ func (p *Platform) partsConfig() (platform.Config, error) {
 		config.UIPort = portOf(hostOf(last.UI), embedded.DefaultUIPort)
 	}
 	config.MasterPort = portOf(hostOf(last.Mesos), DefaultMesosPort)
-	config.GatewayPort = portOf(hostOf(last.Gateway), DefaultGatewayPort)
+	config.GatewayPort = DefaultGatewayPort // the platform remembers the one it had
 	return config, nil
 }
 
