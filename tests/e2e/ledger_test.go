@@ -58,6 +58,17 @@ func (l *ledger) count(t *testing.T, kind string) map[string]int {
 	return n
 }
 
+// next waits for the next entry of a kind, and notices it within a millisecond.
+func (l *ledger) next(t *testing.T, kind string) {
+	t.Helper()
+	deadline := time.Now().Add(patience)
+	for before := len(l.of(t, kind)); len(l.of(t, kind)) == before; time.Sleep(200 * time.Microsecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited %s in vain for an entry %s in the ledger", patience, kind)
+		}
+	}
+}
+
 // of gives the entries of one kind, without its name.
 func (l *ledger) of(t *testing.T, kind string) [][]string {
 	t.Helper()
