@@ -40,7 +40,7 @@ func (h *Handoff) TakeOver(ctx context.Context) error {
 
 func (h *Handoff) takeOver(ctx context.Context, run workflowRun) error {
 	call, err := h.desc.run(ctx, run)
-	if err != nil {
+	if err != nil || call.closed {
 		return err
 	}
 	for id, p := range call.pending {

@@ -49,6 +49,7 @@ func (e *entry) adoptDetails(d api.Details) {
 	for first, generation := range d.Generations {
 		e.generations[first] = max(e.generations[first], generation)
 	}
+	e.adoptLosses(d)
 	if e.prefix == "" {
 		e.prefix, e.attempt, e.total, e.token = d.Prefix, d.Attempt, d.Total, d.Token
 	}
@@ -141,14 +142,14 @@ func (e *entry) submitRest() {
 		}
 	}
 	for chunk := range slices.Chunk(rest, e.h.cfg.PackSize) {
-		p := &pack{first: chunk[0].Index, count: len(chunk), partitions: chunk}
+		p := &pack{first: chunk[0].Index, count: len(chunk), partitions: chunk, phase: phaseFenced}
 		if e.cancelled { // while storage was asked
 			e.settleKilled(p)
 			continue
 		}
 		e.packs = append(e.packs, p)
-		e.submit(p)
 	}
+	e.passFence()
 }
 
 // submit hands a pack to the framework under a new generation.
@@ -160,6 +161,7 @@ func (e *entry) submit(p *pack) {
 	p.generation = e.generations[p.first]
 	p.phase, p.state, p.noticed = phaseWaiting, "", false
 	p.agent, p.executor, p.logs, p.unreachable = api.AgentDetail{}, "", "", time.Time{}
+	l := e.losses[p.first]
 	name := e.in.Step
 	if len(p.partitions) > 1 {
 		name += fmt.Sprintf(" #%d–%d", p.first, p.partitions[len(p.partitions)-1].Index)
@@ -172,9 +174,9 @@ func (e *entry) submit(p *pack) {
 		Owner:     e.in.Owner,
 		Priority:  -e.in.Priority, // Temporal's priorities begin with 1, the highest
 		Resources: e.resources(),
-		Executor:  mesos.ExecutorSpec{Owner: e.in.Owner, Image: e.in.Image},
+		Executor:  mesos.ExecutorSpec{Owner: e.in.Owner, Image: e.in.Image, Isolation: l.isolation()},
 		Labels:    map[string]string{"baas_run": e.in.Run, "baas_step": e.in.Step},
-		Grace:     e.in.Grace, AvoidAgents: p.avoid, Submitted: time.Now(),
+		Grace:     e.in.Grace, AvoidAgents: l.avoid(), Submitted: time.Now(),
 	})
 }
 

@@ -61,9 +61,7 @@ func (e *entry) complete() {
 	e.over()
 	e.orphan = true // whatever of it still shows up is nobody's
 	e.nextBeat.Store(0)
-	for _, p := range e.packs {
-		e.kill(p, 0)
-	}
+	e.killReachable()
 	e.h.remove(e)
 }
 
@@ -140,27 +138,6 @@ func jsonSize(v any) int {
 		return 0
 	}
 	return len(data)
-}
-
-// fit shortens details to api.MaxDetails; what a new leader needs stays.
-func fit(d api.Details) api.Details {
-	if jsonSize(d) <= api.MaxDetails {
-		return d
-	}
-	d.Reason = ""
-	for i := range d.Tasks {
-		d.Tasks[i].Progress, d.Tasks[i].Log = "", ""
-	}
-	if jsonSize(d) <= api.MaxDetails {
-		return d
-	}
-	for i := range d.Tasks {
-		d.Tasks[i].State, d.Tasks[i].UnreachableSince = "", nil // Mesos tells both again
-	}
-	for i, a := range d.Agents {
-		d.Agents[i] = api.AgentDetail{ID: a.ID}
-	}
-	return d
 }
 
 // checkInput refuses what must not reach Mesos. Workflows make no such input;

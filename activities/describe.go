@@ -47,8 +47,10 @@ type describeQueue struct {
 
 type describeCall struct {
 	done    chan struct{}
-	pending map[string]*workflowpb.PendingActivityInfo // nil when closed
+	pending map[string]*workflowpb.PendingActivityInfo // where closed: those that it has left behind
 	closed  bool
+	status  enumspb.WorkflowExecutionStatus // unspecified when Temporal has forgotten the run
+	first   string                          // run ID that continue-as-new keeps, if known
 	err     error
 }
 
@@ -141,9 +143,10 @@ func (d *describer) ask(run workflowRun, call *describeCall) {
 		call.closed = true
 	case err != nil:
 		call.err = err
-	case !open(answer.GetWorkflowExecutionInfo().GetStatus()):
-		call.closed = true
 	default:
+		call.status = answer.GetWorkflowExecutionInfo().GetStatus()
+		call.first = answer.GetWorkflowExecutionInfo().GetFirstRunId()
+		call.closed = !open(call.status)
 		call.pending = make(map[string]*workflowpb.PendingActivityInfo, len(answer.GetPendingActivities()))
 		for _, p := range answer.GetPendingActivities() {
 			call.pending[p.GetActivityId()] = p

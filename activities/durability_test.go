@@ -276,30 +276,3 @@ func TestHeartbeatsDoNotPileUp(t *testing.T) {
 		t.Errorf("%d heartbeats wait behind one slow call", waiting)
 	}
 }
-
-// Details (rule 2)
-
-func TestDetailsOfAWideRange(t *testing.T) {
-	since := time.Now()
-	details := api.Details{Prefix: stepPrefix, Token: make([]byte, 200), Total: 50, Reason: strings.Repeat("x", 5000)}
-	for i := range 50 {
-		details.Agents = append(details.Agents, api.AgentDetail{
-			ID: fmt.Sprintf("1f0c7d5e-2f1b-4b5e-9a55-0a7c5f0d1c11-S%d", i), Host: fmt.Sprintf("agent-%d.example.com", i),
-			Endpoint: "10.11.12.13:5051", Sandbox: "/var/lib/mesos/slaves/" + strings.Repeat("x", 180),
-		})
-		details.Tasks = append(details.Tasks, api.TaskDetail{
-			First: i, Count: 1, Generation: 2, Agent: i, State: "UNREACHABLE", Progress: "10/20 of it",
-			Log: "logs/" + strings.Repeat("x", 120) + "/%d.log", UnreachableSince: &since,
-		})
-	}
-	fitted := fit(details)
-	// Fifty agent IDs do not go into 4 KB; 500 activities stay well under 8 MB.
-	if size := jsonSize(fitted); size > 2*api.MaxDetails {
-		t.Errorf("%d bytes", size)
-	}
-	for i, task := range fitted.Tasks {
-		if task.First != i || task.Generation != 2 || fitted.Agents[task.Agent].ID == "" {
-			t.Fatalf("task %d: %+v", i, task)
-		}
-	}
-}

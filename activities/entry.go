@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -40,8 +39,11 @@ type entry struct {
 	packs       []*pack     // in Mesos, or on their way there
 	generations map[int]int // highest one used, by first partition
 	results     map[int]tasklet.Result
+	losses      map[int]*loss           // of unfinished packs, by first partition
+	ends        map[string]mesos.Update // how adopted tasks were lost, by ID
 	replaced    int
 	lost        string         // the last loss, for people
+	fenced      string         // what the packs in phaseFenced wait for, for people
 	acks        []mesos.Update // terminal updates that wait for their results to be noted
 	held        []mesos.Update // those whose results nobody else has: they wait for the completion
 
@@ -63,6 +65,7 @@ type phase int
 
 const (
 	phasePausing   phase = iota // waits out a backoff before it is submitted
+	phaseFenced                 // waits for tasks of earlier runs of the instance
 	phaseWaiting                // with the framework, for an offer
 	phasePlacing                // details are being written ahead
 	phasePlaced                 // the ACCEPT is on its way, or Mesos knows the task
@@ -85,8 +88,6 @@ type pack struct {
 	noticed    bool // an order to kill is out
 
 	unreachable time.Time // since when, zero if it is not
-	losses      int
-	avoid       []string // agents that lost it
 }
 
 func newEntry(h *Handoff, key tasklet.ActivityKey) *entry {
@@ -96,6 +97,8 @@ func newEntry(h *Handoff, key tasklet.ActivityKey) *entry {
 		log:         h.cfg.Logger.With("workflow", key.WorkflowID, "activity", key.ActivityID),
 		generations: make(map[int]int),
 		results:     make(map[int]tasklet.Result),
+		losses:      make(map[int]*loss),
+		ends:        make(map[string]mesos.Update),
 		since:       time.Now().UTC().Truncate(time.Second), // for people
 	}
 }
@@ -190,14 +193,23 @@ func (e *entry) heartbeat() {
 		e.nextBeat.Store(0)
 		return
 	}
-	if err := e.beat(); err != nil {
+	err := e.beat()
+	switch {
+	case err == nil:
+	case errors.Is(err, errNotHeard), errors.Is(err, errNotWanted), errors.Is(err, errCancelled):
 		e.log.Debug("heartbeat", "error", err)
+	default: // Temporal is not reached, or the leadership not confirmed
+		e.log.Debug("heartbeat; trying again", "error", err)
+		e.nextBeat.Store(time.Now().Add(e.h.cfg.RetryPause).UnixNano())
 	}
 }
 
 // beat writes the details to Temporal and acts upon the answer. After success
 // everything in the details is durable.
-func (e *entry) beat() error {
+func (e *entry) beat() error { return e.note(e.details()) }
+
+// note writes these details, as beat does.
+func (e *entry) note(details api.Details) error {
 	e.nextBeat.Store(time.Now().Add(e.h.cfg.HeartbeatTimeout / 3).UnixNano())
 	if !e.h.cfg.Leading() {
 		return errNotLeader
@@ -205,7 +217,7 @@ func (e *entry) beat() error {
 	ctx, cancel := e.h.call()
 	defer cancel()
 	err := e.h.cfg.Temporal.RecordActivityHeartbeatByID(ctx, e.h.cfg.Namespace,
-		e.key.WorkflowID, e.key.RunID, e.key.ActivityID, e.details())
+		e.key.WorkflowID, e.key.RunID, e.key.ActivityID, details)
 	var notFound *serviceerror.NotFound
 	switch {
 	case err == nil:
@@ -270,19 +282,28 @@ func (e *entry) abandon() {
 	}
 	e.orphan = true
 	e.nextBeat.Store(0)
-	for _, p := range e.packs {
-		e.kill(p, 0)
-	}
+	e.killReachable()
 	e.packs = nil
 	e.over()
 	e.h.remove(e)
+}
+
+// killReachable ends all packs that nobody waits for. One whose agent does not
+// answer is killed when Mesos tells of its return: no kill is heard before, and a
+// repeated one could by then be a minute away.
+func (e *entry) killReachable() {
+	for _, p := range e.packs {
+		if p.unreachable.IsZero() {
+			e.kill(p, 0)
+		}
+	}
 }
 
 // kill ends a pack, wherever it is. It returns true when nothing of it is or
 // will be in Mesos.
 func (e *entry) kill(p *pack, grace time.Duration) bool {
 	switch p.phase {
-	case phasePausing:
+	case phasePausing, phaseFenced:
 		return true
 	case phaseWaiting:
 		return e.h.fw.Withdraw(e.taskID(p))
@@ -323,7 +344,7 @@ func (e *entry) release(ctx context.Context) {
 		return
 	}
 	for _, p := range e.packs {
-		if p.phase != phaseWaiting && p.phase != phasePausing {
+		if p.phase != phaseWaiting && p.phase != phasePausing && p.phase != phaseFenced {
 			return
 		}
 	}
@@ -337,76 +358,7 @@ func (e *entry) release(ctx context.Context) {
 	e.giveBack(ctx, "the leader stops; the next one goes on")
 }
 
-// details are what the heartbeat carries.
-func (e *entry) details() api.Details {
-	d := api.Details{
-		State: e.overall(), Reason: e.lost, Since: e.since, Prefix: e.prefix,
-		Attempt: e.attempt, Total: e.total, Done: len(e.results),
-		Leader: e.h.cfg.Leader, Framework: e.h.cfg.Framework, Token: e.token,
-	}
-	agents := make(map[string]int)
-	inTasks := make(map[int]bool)
-	for _, p := range e.packs {
-		if p.phase == phasePausing || p.phase == phaseWaiting {
-			if d.Reason == "" && p.phase == phaseWaiting {
-				d.Reason = e.h.fw.Explain(e.taskID(p))
-			}
-			continue
-		}
-		i, ok := agents[p.agent.ID+"\n"+p.executor]
-		if !ok {
-			i = len(d.Agents)
-			agents[p.agent.ID+"\n"+p.executor] = i
-			d.Agents = append(d.Agents, p.agent)
-		}
-		inTasks[p.first] = true
-		t := api.TaskDetail{
-			First: p.first, Count: p.count, Generation: p.generation, Agent: i,
-			State: string(p.state), Progress: p.progressText(), Log: p.logs,
-		}
-		if !p.unreachable.IsZero() {
-			since := p.unreachable // details may outlive this event
-			t.UnreachableSince = &since
-		}
-		d.Tasks = append(d.Tasks, t)
-	}
-	for first, generation := range e.generations {
-		// A first generation that is over needs no mention: its result says so.
-		if !inTasks[first] && (generation > 1 || !e.finished(first)) {
-			if d.Generations == nil {
-				d.Generations = make(map[int]int)
-			}
-			d.Generations[first] = generation
-		}
-	}
-	return fit(d)
-}
-
 func (e *entry) finished(partition int) bool {
 	_, ok := e.results[partition]
 	return ok
-}
-
-func (e *entry) overall() string {
-	if e.cancelled {
-		return "killing"
-	}
-	state := "waiting"
-	for _, p := range e.packs {
-		switch p.phase {
-		case phasePlaced:
-			return "running"
-		case phasePlacing, phaseAttaching:
-			state = "placing"
-		}
-	}
-	return state
-}
-
-// progressText shows one partition's progress, or the lowest of many.
-func (p *pack) progressText() string {
-	if len(p.progress) == 0 {
-		return ""
-	}
-	return p.progress[slices.Min(slices.Collect(maps.Keys(p.progress)))]
 }

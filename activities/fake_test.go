@@ -72,6 +72,16 @@ type rig struct {
 	result      *api.LaunchResult
 	leading     bool
 	tasks       map[string]mesos.Task
+	held        []mesos.TaskInfo      // in Mesos, as the framework lists them
+	earlier     map[string]earlierRun // by Temporal's run ID
+	listErr     error
+}
+
+// earlierRun is a closed run of the same workflow ID.
+type earlierRun struct {
+	status  enumspb.WorkflowExecutionStatus
+	first   string
+	details map[string]api.Details // of the activities that it has left pending
 }
 
 func newRig(t *testing.T, change ...func(*Config)) *rig {
@@ -198,9 +208,12 @@ func (r *rig) RecordActivityHeartbeatByID(_ context.Context, _, _, _, _ string, 
 	return nil
 }
 
-func (r *rig) DescribeWorkflowExecution(context.Context, string, string) (*workflowservice.DescribeWorkflowExecutionResponse, error) {
+func (r *rig) DescribeWorkflowExecution(_ context.Context, _, runID string) (*workflowservice.DescribeWorkflowExecutionResponse, error) {
 	r.mu2.Lock()
 	defer r.mu2.Unlock()
+	if run, ok := r.earlier[runID]; ok {
+		return run.describe(), nil
+	}
 	answer := &workflowservice.DescribeWorkflowExecutionResponse{
 		WorkflowExecutionInfo: &workflowpb.WorkflowExecutionInfo{Status: r.status},
 	}
@@ -218,10 +231,35 @@ func (r *rig) DescribeWorkflowExecution(context.Context, string, string) (*workf
 
 var notFound = serviceerror.NewNotFound("invalid activityID or activity already timed out")
 
+func (run earlierRun) describe() *workflowservice.DescribeWorkflowExecutionResponse {
+	answer := &workflowservice.DescribeWorkflowExecutionResponse{
+		WorkflowExecutionInfo: &workflowpb.WorkflowExecutionInfo{Status: run.status, FirstRunId: run.first},
+	}
+	for id, details := range run.details {
+		payloads, _ := converter.GetDefaultDataConverter().ToPayloads(details)
+		answer.PendingActivities = append(answer.PendingActivities, &workflowpb.PendingActivityInfo{
+			ActivityId: id, State: enumspb.PENDING_ACTIVITY_STATE_STARTED, HeartbeatDetails: payloads,
+		})
+	}
+	return answer
+}
+
+// ListWorkflow answers with all runs, or those of the instance.
 func (r *rig) ListWorkflow(context.Context, *workflowservice.ListWorkflowExecutionsRequest) (*workflowservice.ListWorkflowExecutionsResponse, error) {
-	return &workflowservice.ListWorkflowExecutionsResponse{Executions: []*workflowpb.WorkflowExecutionInfo{{
-		Execution: &commonpb.WorkflowExecution{WorkflowId: r.key.WorkflowID, RunId: r.key.RunID},
-	}}}, nil
+	r.mu2.Lock()
+	defer r.mu2.Unlock()
+	if r.listErr != nil {
+		return nil, r.listErr
+	}
+	answer := &workflowservice.ListWorkflowExecutionsResponse{Executions: []*workflowpb.WorkflowExecutionInfo{{
+		Execution: &commonpb.WorkflowExecution{WorkflowId: r.key.WorkflowID, RunId: r.key.RunID}, Status: r.status,
+	}}}
+	for id, run := range r.earlier {
+		answer.Executions = append(answer.Executions, &workflowpb.WorkflowExecutionInfo{
+			Execution: &commonpb.WorkflowExecution{WorkflowId: r.key.WorkflowID, RunId: id}, Status: run.status,
+		})
+	}
+	return answer, nil
 }
 
 // Mesos
@@ -267,6 +305,15 @@ func (f *rigFramework) Send(agent, executor string, data []byte) error {
 	return nil
 }
 func (f *rigFramework) Explain(string) string { return "no offers" }
+func (f *rigFramework) Blame(agent, reason string) {
+	f.add("blame %s: %s", agent, reason)
+}
+
+func (f *rigFramework) Tasks() []mesos.TaskInfo {
+	f.mu2.Lock()
+	defer f.mu2.Unlock()
+	return f.held
+}
 
 func short(taskID string) string {
 	id, err := tasklet.ParseTaskID(taskID)

@@ -40,6 +40,10 @@ type Framework interface {
 	Forget(taskID string)
 	Send(agentID, executorID string, data []byte) error
 	Explain(taskID string) string
+	// Blame keeps tasks away for a while from an agent that has lost one.
+	Blame(agentID, reason string)
+	// Tasks lists what Mesos holds for the framework.
+	Tasks() []mesos.TaskInfo
 	// Describe tells owner and resources of a task that the framework has adopted.
 	Describe(taskID, owner string, r mesos.Resources)
 }
@@ -59,6 +63,7 @@ type Config struct {
 	HeartbeatTimeout time.Duration // of RunTasklets; heartbeats go out at a third of it. Default 1m
 	MaxBacklog       int           // activities taken over and not completed. Default 2000
 	MaxLosses        int           // placements of one pack that the platform may lose. Default 10
+	MaxCrashes       int           // executors that one pack may take down alone. Default 3
 	PackSize         int           // partitions in one Mesos task. Default 1
 	URLLifetime      time.Duration // of signed URLs. Default 24h
 	CallTimeout      time.Duration // of one call to Temporal or storage. Default 10s
@@ -80,6 +85,9 @@ func (c *Config) setDefaults() {
 	}
 	if c.MaxLosses == 0 {
 		c.MaxLosses = 10
+	}
+	if c.MaxCrashes == 0 {
+		c.MaxCrashes = 3
 	}
 	if c.PackSize == 0 {
 		c.PackSize = 1
@@ -106,10 +114,11 @@ func (c *Config) setDefaults() {
 // Handoff is the leader's side of the hand-off for one term of leadership: the
 // table of activities in its care. It is the Handler of one mesos.Framework.
 type Handoff struct {
-	cfg   Config
-	fw    Framework
-	desc  *describer
-	slots *slots
+	cfg    Config
+	fw     Framework
+	desc   *describer
+	slots  *slots
+	fences *fences
 
 	ctx  context.Context
 	stop context.CancelFunc
@@ -137,6 +146,7 @@ func New(cfg Config) *Handoff {
 		entries:    make(map[tasklet.ActivityKey]*entry),
 		subscribed: make(chan struct{}),
 	}
+	h.fences = newFences(h)
 	h.slots = newSlots(cfg.MaxBacklog, h.backlog)
 	return h
 }
@@ -260,6 +270,7 @@ func (h *Handoff) remove(e *entry) {
 		delete(h.entries, e.key)
 	}
 	h.mu.Unlock()
+	h.fences.leave(e)
 	h.slots.wake()
 }
 

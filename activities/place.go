@@ -114,7 +114,7 @@ func (e *entry) place(ids []tasklet.TaskID, pl mesos.Placement) []mesos.Launch {
 	}
 	var err error
 	if ready > 0 {
-		err = e.beat()
+		err = e.writeAhead()
 	}
 	for i, p := range packs {
 		if p == nil || e.find(p.first, p.generation) != p {
@@ -126,12 +126,22 @@ func (e *entry) place(ids []tasklet.TaskID, pl mesos.Placement) []mesos.Launch {
 		}
 		if launches[i].Err == nil {
 			p.phase, p.state = phasePlaced, mesos.Staging
+			e.changed() // the details say PLACING
 			continue
 		}
 		e.notLaunched(p, launches[i].Err)
 	}
 	e.advance()
 	return launches
+}
+
+// writeAhead makes placements durable, if the details have room for them.
+func (e *entry) writeAhead() error {
+	details, whole := e.describe()
+	if !whole {
+		return errDetailsFull
+	}
+	return e.note(details)
 }
 
 // notLaunched puts a pack back that could not be prepared.

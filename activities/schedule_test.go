@@ -22,8 +22,8 @@ func (w *world) part(id string, away bool) {
 		w.mu.Unlock()
 		return
 	}
-	s.away = away
-	w.note("%s away %v", short(id), away)
+	s.away, s.lost = away, true
+	w.note("%s away %v", name(s.id), away)
 	u := s.reconciled()
 	u.Reason = ""
 	w.mu.Unlock()
@@ -32,10 +32,16 @@ func (w *world) part(id string, away bool) {
 	}
 }
 
+// fades lets tasks of the earlier run outlast most of a schedule.
+func (s *simTask) fades(w *world) bool { return w.healed || w.draw(12) == 0 }
+
 // back lets all agents return.
 func (w *world) back() {
 	w.mu.Lock()
-	ids := slices.Sorted(maps.Keys(w.tasks))
+	ids := slices.DeleteFunc(slices.Sorted(maps.Keys(w.tasks)), func(id string) bool {
+		s := w.tasks[id]
+		return s.earlier() && !s.fades(w)
+	})
 	w.mu.Unlock()
 	for _, id := range ids {
 		w.part(id, false)
@@ -48,7 +54,7 @@ func (w *world) some() string {
 	defer w.mu.Unlock()
 	var live []string
 	for id, s := range w.tasks {
-		if !s.over {
+		if !s.over && (!s.earlier() || s.fades(w)) {
 			live = append(live, id)
 		}
 	}
@@ -117,7 +123,7 @@ func (w *world) schedule() {
 		w.step(false)
 	}
 	w.mu.Lock()
-	w.away = false
+	w.away, w.healed = false, true
 	w.note("healed")
 	w.mu.Unlock()
 	w.store.down.Store(false)
@@ -164,6 +170,9 @@ func TestRandomSchedules(t *testing.T) {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
 			w := newWorld(t, uint64(seed), 1+seed%3)
 			w.mortal = seed%2 == 0
+			if seed%4 == 1 {
+				w.haunted()
+			}
 			if seed%5 < 2 {
 				w.in.UnreachableTimeout = time.Millisecond
 			}

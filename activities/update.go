@@ -9,7 +9,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/baas-batch/baas/api"
 	"github.com/baas-batch/baas/mesos"
 	"github.com/baas-batch/baas/storage"
 	"github.com/baas-batch/baas/tasklet"
@@ -33,6 +32,9 @@ func (h *Handoff) Update(u mesos.Update) {
 	if err != nil {
 		h.cfg.Logger.Warn("a task that is not ours", "task", u.TaskID, "state", u.State)
 		h.fw.Acknowledge(u)
+		return
+	}
+	if h.fences.heard(id, u) {
 		return
 	}
 	e := h.entry(id.Activity())
@@ -66,7 +68,7 @@ func (e *entry) update(id tasklet.TaskID, u mesos.Update) {
 
 // stray ends a task that nobody waits for.
 func (e *entry) stray(u mesos.Update) {
-	if u.State.Live() {
+	if u.State.Live() && u.State != mesos.Unreachable {
 		e.h.fw.Kill(mesos.TaskRef{TaskID: u.TaskID, AgentID: u.AgentID}, 0)
 	}
 	e.h.fw.Acknowledge(u)
@@ -215,6 +217,9 @@ func (e *entry) settle(p *pack, u mesos.Update) {
 		e.settleKilled(p)
 	case e.in == nil && len(results) < p.count, e.in == nil && e.anyLost(results):
 		// It must be placed again, and only Temporal knows with which input.
+		if !u.Reconciled() {
+			e.ends[u.TaskID] = u
+		}
 		e.lapse()
 	case e.in != nil:
 		e.replace(p, u, results)
@@ -264,7 +269,12 @@ func (e *entry) resultsOf(id tasklet.TaskID, u mesos.Update) (results []tasklet.
 
 // settleKilled gives all unfinished partitions of a pack the outcome Killed.
 func (e *entry) settleKilled(p *pack) {
-	e.settleRest(p, tasklet.Killed, cmp.Or(e.reason, "killed"))
+	reason := cmp.Or(e.reason, "killed")
+	if !p.unreachable.IsZero() {
+		reason += fmt.Sprintf("; its agent %s does not answer since %s, so it may still run there until the agent is back",
+			cmp.Or(p.agent.Host, p.agent.ID), p.unreachable.UTC().Format(time.RFC3339))
+	}
+	e.settleRest(p, tasklet.Killed, reason)
 }
 
 // settleLost ends a pack that the platform cannot or must not place again.
@@ -287,79 +297,6 @@ func (e *entry) settleRest(p *pack, outcome tasklet.Outcome, reason string) {
 			}
 		}
 	}
-}
-
-// replace places the unfinished partitions of a lost pack again: bounded, after
-// a pause, and elsewhere if there is an elsewhere.
-func (e *entry) replace(p *pack, u mesos.Update, results []tasklet.Result) {
-	rest := slices.DeleteFunc(slices.Clone(p.partitions), func(part api.LaunchPartition) bool { return e.finished(part.Index) })
-	if len(rest) == 0 {
-		return
-	}
-	why := lossReason(u, results)
-	next := &pack{
-		first: rest[0].Index, count: len(rest), partitions: rest,
-		losses: p.losses, avoid: p.avoid,
-	}
-	if never := neverRan(u); !never {
-		next.losses++
-		e.replaced++
-		if e.in.AtMostOnce {
-			e.settleLost(p, why+"; at_most_once forbids to place it again")
-			return
-		}
-		if u.AgentID != "" && !slices.Contains(next.avoid, u.AgentID) {
-			next.avoid = append(slices.Clone(next.avoid), u.AgentID)
-		}
-	} else if u.Source != "FRAMEWORK" {
-		next.losses++
-	}
-	e.lost = why
-	if next.losses > e.h.patience(u) {
-		outcome := tasklet.Platform
-		if u.State == mesos.ErrorState {
-			outcome = tasklet.Invalid
-		}
-		e.settleRest(p, outcome, fmt.Sprintf("placed %d times and lost each time; the last time: %s", next.losses, why))
-		return
-	}
-	e.log.Warn("a task was lost; placing it again", "task", u.TaskID, "state", u.State, "reason", why)
-	e.packs = append(e.packs, next)
-	if next.losses == 0 {
-		e.submit(next)
-		return
-	}
-	e.later(e.h.cfg.Backoff(next.losses), func() { e.submit(next) })
-}
-
-// patience is how many losses of a pack are borne. What Mesos cannot start at all
-// (no such image, a malformed description) seldom gets better by itself.
-func (h *Handoff) patience(u mesos.Update) int {
-	if u.State == mesos.ErrorState || u.Reason == "CONTAINER_LAUNCH_FAILED" {
-		return min(h.cfg.MaxLosses, 2)
-	}
-	return h.cfg.MaxLosses
-}
-
-// neverRan tells whether Mesos vouches that the task did not start.
-func neverRan(u mesos.Update) bool {
-	return u.State == mesos.Dropped || u.State == mesos.ErrorState
-}
-
-func lossReason(u mesos.Update, results []tasklet.Result) string {
-	for _, r := range results {
-		if r.Outcome == tasklet.Platform && r.Reason != "" {
-			return r.Reason
-		}
-	}
-	why := "task " + string(u.State)
-	if u.Reason != "" {
-		why += " (" + u.Reason + ")"
-	}
-	if u.Message != "" {
-		why += ": " + u.Message
-	}
-	return why
 }
 
 // acknowledge holds a terminal update until its results are noted, or, where it is

@@ -2,11 +2,9 @@ package activities
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -21,7 +19,6 @@ import (
 
 	"github.com/baas-batch/baas/api"
 	"github.com/baas-batch/baas/mesos"
-	"github.com/baas-batch/baas/storage"
 	"github.com/baas-batch/baas/storage/file"
 	"github.com/baas-batch/baas/tasklet"
 )
@@ -45,6 +42,7 @@ type world struct {
 	pending bool
 	started bool // else the activity waits for an attempt to be delivered
 	killed  bool // a cancel was asked for
+	healed  bool // no more faults
 	attempt int32
 	details api.Details
 	beaten  bool
@@ -53,7 +51,27 @@ type world struct {
 	tasks   map[string]*simTask
 	used    map[string]bool
 	done    map[int]string // by partition: the task that succeeded, for all to see
+	before  *api.Details   // of the same activity of a run that was terminated; nil if there is none
 }
+
+const earlierRunID = "run-0"
+
+// haunted gives the run a predecessor that was terminated while its tasks ran.
+func (w *world) haunted() {
+	w.before = &api.Details{
+		State: "running", Prefix: "runs/app/app-1-00000000/work/", Total: len(w.in.Partitions), Attempt: 1,
+		Agents: []api.AgentDetail{{ID: "a1"}},
+	}
+	for i := range w.in.Partitions {
+		id := tasklet.TaskID{WorkflowID: w.key.WorkflowID, RunID: earlierRunID, ActivityID: w.key.ActivityID, First: i, Generation: 1}
+		away := w.draw(2) == 0
+		w.tasks[id.String()] = &simTask{id: id, away: away, lost: away}
+		w.before.Tasks = append(w.before.Tasks, api.TaskDetail{First: i, Count: 1, Generation: 1, State: "RUNNING"})
+	}
+}
+
+// earlier tells whether a task is of the predecessor.
+func (s *simTask) earlier() bool { return s.id.RunID == earlierRunID }
 
 // simTask is a task that Mesos knows: from the ACCEPT to the acknowledgement of
 // its terminal update.
@@ -62,6 +80,9 @@ type simTask struct {
 	last *mesos.Update // unacknowledged
 	over bool
 	away bool // its agent is unreachable
+	lost bool // it was, at least once
+	// dying: its leader repeats a KILL that is yet to arrive.
+	dying bool
 }
 
 // term is one leader. It is the framework of its hand-off.
@@ -133,7 +154,10 @@ func (w *world) lead() {
 	w.note("lead")
 	var known []mesos.Update
 	for _, s := range w.tasks {
-		known = append(known, s.reconciled())
+		s.dying = false // its KILL went with the old leader
+		if !s.away {    // an implicit reconciliation leaves these out
+			known = append(known, s.reconciled())
+		}
 	}
 	w.mu.Unlock()
 	w.leader.Store(t)
@@ -209,11 +233,15 @@ func (t *term) RecordActivityHeartbeatByID(_ context.Context, _, _, _, _ string,
 	return nil
 }
 
-func (t *term) DescribeWorkflowExecution(context.Context, string, string) (*workflowservice.DescribeWorkflowExecutionResponse, error) {
+func (t *term) DescribeWorkflowExecution(_ context.Context, _, runID string) (*workflowservice.DescribeWorkflowExecutionResponse, error) {
 	t.w.mu.Lock()
 	defer t.w.mu.Unlock()
 	if err := t.reached(); err != nil {
 		return nil, err
+	}
+	if runID == earlierRunID {
+		run := earlierRun{status: terminated, first: earlierRunID, details: map[string]api.Details{t.w.key.ActivityID: *t.w.before}}
+		return run.describe(), nil
 	}
 	answer := &workflowservice.DescribeWorkflowExecutionResponse{
 		WorkflowExecutionInfo: &workflowpb.WorkflowExecutionInfo{Status: enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING},
@@ -235,9 +263,20 @@ func (t *term) DescribeWorkflowExecution(context.Context, string, string) (*work
 }
 
 func (t *term) ListWorkflow(context.Context, *workflowservice.ListWorkflowExecutionsRequest) (*workflowservice.ListWorkflowExecutionsResponse, error) {
-	return &workflowservice.ListWorkflowExecutionsResponse{Executions: []*workflowpb.WorkflowExecutionInfo{{
+	t.w.mu.Lock()
+	defer t.w.mu.Unlock()
+	if err := t.reached(); err != nil {
+		return nil, err
+	}
+	answer := &workflowservice.ListWorkflowExecutionsResponse{Executions: []*workflowpb.WorkflowExecutionInfo{{
 		Execution: &commonpb.WorkflowExecution{WorkflowId: t.w.key.WorkflowID, RunId: t.w.key.RunID},
-	}}}, nil
+	}}}
+	if t.w.before != nil {
+		answer.Executions = append(answer.Executions, &workflowpb.WorkflowExecutionInfo{
+			Execution: &commonpb.WorkflowExecution{WorkflowId: t.w.key.WorkflowID, RunId: earlierRunID}, Status: terminated,
+		})
+	}
+	return answer, nil
 }
 
 // lost ends an attempt. With mu held.
@@ -274,168 +313,4 @@ func (w *world) deliver() {
 	w.mu.Unlock()
 	e := w.leader.Load().h.entry(w.key)
 	e.post(func() { e.attach(w.in, details, token, try) })
-}
-
-// Mesos
-
-func (t *term) Submit(tasks ...mesos.Task) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.queue = append(t.queue, tasks...)
-}
-
-func (t *term) Withdraw(id string) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	before := len(t.queue)
-	t.queue = slices.DeleteFunc(t.queue, func(q mesos.Task) bool { return q.ID == id })
-	return len(t.queue) < before
-}
-
-func (t *term) Kill(ref mesos.TaskRef, _ time.Duration) {
-	if !t.dead.Load() {
-		t.w.end(ref.TaskID, mesos.KilledState, true)
-	}
-}
-
-func (t *term) Acknowledge(u mesos.Update) {
-	if u.UUID == nil || t.dead.Load() {
-		return
-	}
-	w := t.w
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	s := w.tasks[u.TaskID]
-	if s == nil || s.last == nil || string(s.last.UUID) != string(u.UUID) {
-		return
-	}
-	s.last = nil
-	if !s.over {
-		return
-	}
-	w.note("ack %s", short(u.TaskID))
-	delete(w.tasks, u.TaskID)
-	if u.State == mesos.Finished && w.pending && !w.stored(s.id) {
-		w.violated("the result of %s is lost by its acknowledgement", short(u.TaskID))
-	}
-}
-
-func (t *term) Reconcile(refs ...mesos.TaskRef) {
-	for _, ref := range refs {
-		t.w.mu.Lock()
-		u := mesos.Update{TaskID: ref.TaskID, State: mesos.Gone, AgentID: ref.AgentID, Source: "MASTER", Reason: "RECONCILIATION"}
-		if s := t.w.tasks[ref.TaskID]; s != nil {
-			u = s.reconciled()
-		}
-		t.w.mu.Unlock()
-		t.h.Update(u)
-	}
-}
-
-func (t *term) Forget(string)                            {}
-func (t *term) Describe(string, string, mesos.Resources) {}
-func (t *term) Send(string, string, []byte) error        { return nil }
-func (t *term) Explain(string) string                    { return "" }
-
-// place gives the oldest waiting task a place, and launches it unless the leader
-// dies or the offer is taken back in between.
-func (w *world) place() {
-	t := w.leader.Load()
-	t.mu.Lock()
-	if len(t.queue) == 0 {
-		t.mu.Unlock()
-		return
-	}
-	task := t.queue[0]
-	t.queue = t.queue[1:]
-	t.mu.Unlock()
-	launch := t.h.Placed(context.Background(), mesos.Placement{Agent: mesos.Agent{ID: "a1"}, Executor: "x1", Tasks: []mesos.Task{task}})[0]
-	fate := w.draw(10)
-	switch {
-	case errors.Is(launch.Err, context.Canceled), launch.Err == nil && fate == 0:
-		t.h.Update(mesos.Update{TaskID: task.ID, State: mesos.Dropped, Source: mesos.FrameworkSource})
-	case launch.Err != nil, fate == 1: // 1: the leader dies now
-		if fate == 1 {
-			w.lead()
-		}
-	default:
-		w.accept(task)
-	}
-}
-
-func (w *world) accept(task mesos.Task) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	id, err := tasklet.ParseTaskID(task.ID)
-	if err != nil {
-		w.Error(err)
-		return
-	}
-	w.note("launch %s", short(task.ID))
-	if w.used[task.ID] {
-		w.violated("the ID of %s is used twice", short(task.ID))
-	}
-	w.used[task.ID] = true
-	for _, s := range w.tasks {
-		if s.id.First == id.First && !s.over && !s.away {
-			w.violated("%s runs beside %s", short(task.ID), short(s.id.String()))
-		}
-	}
-	if before := w.done[id.First]; before != "" {
-		w.violated("%s runs though %s has succeeded", short(task.ID), before)
-	}
-	w.tasks[task.ID] = &simTask{id: id}
-}
-
-// end ends a task; its agent tells of it until that is acknowledged.
-func (w *world) end(id string, state mesos.State, store bool) {
-	w.mu.Lock()
-	s := w.tasks[id]
-	if s == nil || s.over || s.away && state == mesos.KilledState {
-		w.mu.Unlock()
-		return
-	}
-	s.over = true
-	if state == mesos.Finished && !s.away {
-		w.done[s.id.First] = short(id)
-	}
-	w.note("%s %s, stored %v", short(id), state, store)
-	u := mesos.Update{TaskID: id, State: state, AgentID: "a1", ExecutorID: "x1", Source: "EXECUTOR", UUID: fmt.Append(nil, state)}
-	if state == mesos.FailedState {
-		executorTerminated(&u)
-	} else {
-		r := ok(s.id.First)
-		if state == mesos.KilledState {
-			r.Outcome = tasklet.Killed
-		}
-		u.Data, _ = json.Marshal(tasklet.StatusData{Results: []tasklet.Result{r}, Stored: store})
-		if store {
-			key := api.ResultKey(stepPrefix, w.key.ActivityID, s.id.First, s.id.Generation)
-			object := tasklet.ResultObject{Results: []tasklet.Result{r}}
-			if _, err := storage.PutJSON(context.Background(), w.store.Store, key, object); err != nil {
-				w.Error(err)
-			}
-		}
-	}
-	s.last = &u
-	told := !s.away && w.draw(3) > 0 // else the agent's repetition does
-	w.mu.Unlock()
-	if told {
-		w.leader.Load().h.Update(u)
-	}
-}
-
-// resend repeats what is not acknowledged.
-func (w *world) resend() {
-	w.mu.Lock()
-	var again []mesos.Update
-	for _, s := range w.tasks {
-		if s.last != nil && !s.away {
-			again = append(again, *s.last)
-		}
-	}
-	w.mu.Unlock()
-	for _, u := range again {
-		w.leader.Load().h.Update(u)
-	}
 }

@@ -57,3 +57,55 @@ func TestKeysSortByAge(t *testing.T) {
 		t.Error("the results of one activity are found for another")
 	}
 }
+
+// FuzzSplitRunID: what is taken is put together again from its halves, and all
+// that RunID makes is taken.
+func FuzzSplitRunID(f *testing.F) {
+	f.Add("statements-9f86d081884c7d65-5e2f91aa", "01a2064c-2b61-73d9-82f6-d216d6366659")
+	f.Add("a--1234567", "short")
+	f.Add("-12345678", "\xff-é")
+	f.Fuzz(func(t *testing.T, run, first string) {
+		if instance, suffix, err := SplitRunID(run); err == nil {
+			if instance == "" || strings.Contains(suffix, "-") || RunID(instance, suffix) != run {
+				t.Errorf("%q became %q and %q", run, instance, suffix)
+			}
+		}
+		if len(first) < runSuffix || strings.Contains(first[len(first)-runSuffix:], "-") || run == "" {
+			return
+		}
+		instance, suffix, err := SplitRunID(RunID(run, first))
+		if err != nil || instance != run || !strings.HasSuffix(first, suffix) {
+			t.Errorf("run %q of %q became %q and %q, %v", first, run, instance, suffix, err)
+		}
+	})
+}
+
+// FuzzKeys: keys of different objects of a step differ, and lie below its prefix.
+func FuzzKeys(f *testing.F) {
+	f.Add(0, 1, 1, 1, 2, 1)
+	f.Add(1, 11, 1, 11, 1, 1)
+	f.Add(1000, 99999, 99999, 999999, 1, 1)
+	f.Fuzz(func(t *testing.T, partition, attempt, generation, partition2, attempt2, generation2 int) {
+		for _, n := range []int{partition, attempt, generation, partition2, attempt2, generation2} {
+			if n < 0 || n > 99_999 {
+				return
+			}
+		}
+		same := partition == partition2 && attempt == attempt2 && generation == generation2
+		prefix := StepPrefix("app", "app-1-00000001", "work")
+		for name, key := range map[string]func(partition, attempt, generation int) string{
+			"log":        func(p, a, g int) string { return LogKey(prefix, p, a, g) },
+			"checkpoint": func(p, a, g int) string { return CheckpointKey(prefix, p, a, g) },
+			"output":     func(p, a, g int) string { return OutputKey(prefix, p, a, g, "out") },
+		} {
+			one, other := key(partition, attempt, generation), key(partition2, attempt2, generation2)
+			if (one == other) != same || !strings.HasPrefix(one, prefix) {
+				t.Errorf("%s: %q and %q", name, one, other)
+			}
+			older := attempt < attempt2 || attempt == attempt2 && generation < generation2
+			if partition == partition2 && !same && (one < other) != older {
+				t.Errorf("%s: %q and %q are not in the order of their age", name, one, other)
+			}
+		}
+	})
+}

@@ -67,55 +67,6 @@ type KillInput struct {
 	Reason     string        `json:"reason,omitempty"`
 }
 
-// Details are the heartbeat details of RunTasklets: what a leader that comes new
-// must know, and what people see in the Temporal Web UI, which shows the fields in
-// this order. At most MaxDetails bytes.
-type Details struct {
-	State  string        `json:"state"`            // of all tasks together: "waiting", "placing", "running", "killing"
-	Reason string        `json:"reason,omitempty"` // why it waits, or what was lost
-	Since  time.Time     `json:"since"`
-	Done   int           `json:"done,omitempty"` // partitions with a durable result
-	Total  int           `json:"total"`
-	Tasks  []TaskDetail  `json:"tasks,omitempty"` // placed and not finished
-	Agents []AgentDetail `json:"agents,omitempty"`
-	// Attempt is LaunchInput.Attempt: keys of objects hold it.
-	Attempt int    `json:"attempt"`
-	Prefix  string `json:"prefix"` // StepPrefix
-	// Generations is the highest generation used, by first partition, where a
-	// task is not in Tasks any more.
-	Generations map[int]int `json:"generations,omitempty"`
-	Leader      string      `json:"leader,omitempty"`
-	Framework   string      `json:"framework,omitempty"`
-	// Token is the task token of the attempt that the leader took over. A new
-	// leader gives the attempt back with it, fenced, when it needs the input.
-	Token []byte `json:"token,omitempty"`
-}
-
-// MaxDetails bounds Details as JSON, in bytes: 2,000 pending activities of one
-// run must stay well under Temporal's limits together.
-const MaxDetails = 4 << 10
-
-// AgentDetail is an agent that holds tasks of the activity.
-type AgentDetail struct {
-	Host     string `json:"host"`
-	Endpoint string `json:"endpoint,omitempty"` // host:port of its HTTP API
-	ID       string `json:"id"`
-	Sandbox  string `json:"sandbox,omitempty"` // of the executor that serves the tasks
-}
-
-// TaskDetail is one Mesos task.
-type TaskDetail struct {
-	State    string `json:"state"` // a mesos.State, or "PLACING" before the ACCEPT
-	Progress string `json:"progress,omitempty"`
-	// UnreachableSince is when the wait for the agent began.
-	UnreachableSince *time.Time `json:"unreachable_since,omitempty"`
-	First            int        `json:"first"`
-	Count            int        `json:"count"`
-	Generation       int        `json:"generation"`
-	Agent            int        `json:"agent"`         // index in Details.Agents
-	Log              string     `json:"log,omitempty"` // tasklet.StatusData.Log, below the sandbox
-}
-
 // FrameworkInput is the argument of MesosFramework.
 type FrameworkInput struct {
 	Name string `json:"name"`

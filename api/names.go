@@ -52,6 +52,13 @@ const (
 	QueryFrameworkID = "framework_id"
 )
 
+// Signals.
+const (
+	// SignalKill (KillRequest) says who kills the run and why. It does nothing by
+	// itself: send it right before the cancel.
+	SignalKill = "kill"
+)
+
 // Types of the application errors that end BatchFlow; none is retried.
 const (
 	// ErrorInvalidFlow: the flow or its parameters are wrong. The message holds

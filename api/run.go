@@ -86,9 +86,17 @@ type RunState struct {
 	Ended     time.Time                  `json:"ended,omitzero"`
 	Params    map[string]json.RawMessage `json:"params,omitempty"`
 	Steps     []StepState                `json:"steps"` // in file order, then on_exit
+	// Kill is set once the run is being killed.
+	Kill *KillRequest `json:"kill,omitempty"`
 	// Relay is set when this workflow was started under another ID than its
 	// instance's: it only waits for that run, which has the steps.
 	Relay *Relay `json:"relay,omitempty"`
+}
+
+// KillRequest says who kills a run and why; both may be empty.
+type KillRequest struct {
+	By     string `json:"by,omitempty"`
+	Reason string `json:"reason,omitempty"`
 }
 
 // Relay names the workflow that does the work.
@@ -99,21 +107,25 @@ type Relay struct {
 
 // StepState is one step of a run.
 type StepState struct {
-	ID         string        `json:"id"`
-	Needs      []string      `json:"needs,omitempty"`
-	OnExit     bool          `json:"on_exit,omitempty"`
-	ForEach    bool          `json:"for_each,omitempty"`
-	Status     Status        `json:"status"`
-	Reason     string        `json:"reason,omitempty"`
-	ExitStatus string        `json:"exit_status,omitempty"`
-	Partitions int           `json:"partitions"` // 0 until known
-	Done       int           `json:"done"`       // succeeded
-	Failed     int           `json:"failed"`     // for good
-	Active     int           `json:"active"`     // handed to the scheduler: placed or waiting for an offer
-	Retries    int           `json:"retries"`
-	Started    time.Time     `json:"started,omitzero"`
-	Ended      time.Time     `json:"ended,omitzero"`
-	Usage      tasklet.Usage `json:"usage"` // sums; memory is the highest
+	ID         string   `json:"id"`
+	Needs      []string `json:"needs,omitempty"`
+	OnExit     bool     `json:"on_exit,omitempty"`
+	ForEach    bool     `json:"for_each,omitempty"`
+	Status     Status   `json:"status"`
+	Reason     string   `json:"reason,omitempty"`
+	ExitStatus string   `json:"exit_status,omitempty"`
+	Partitions int      `json:"partitions"` // 0 until known
+	Done       int      `json:"done"`       // succeeded
+	Failed     int      `json:"failed"`     // for good
+	Active     int      `json:"active"`     // handed to the scheduler: running, waiting, or ended a moment ago
+	// Running and Waiting divide Active: what an agent has, and what waits for a
+	// fitting offer. The workflow does not know; the Go client fills them in.
+	Running int           `json:"running"`
+	Waiting int           `json:"waiting"`
+	Retries int           `json:"retries"`
+	Started time.Time     `json:"started,omitzero"`
+	Ended   time.Time     `json:"ended,omitzero"`
+	Usage   tasklet.Usage `json:"usage"` // sums; memory is the highest
 	// Outputs of a step that succeeded; with for_each a list for each, in partition
 	// order, where null stands for an optional output that was not written.
 	Outputs map[string]json.RawMessage `json:"outputs,omitempty"`

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -33,8 +34,14 @@ type unpacking struct {
 	readOnly   bool
 	user       user
 	maxBytes   int64
-	maxEntries int
+	maxEntries int // directories that no entry names are counted too
 }
+
+// Bounds of one entry, in bytes.
+const (
+	maxEntryName = 2048    // of its path, so that it can be reached below any directory
+	maxOverhead  = 8 << 10 // of its headers and padding, on average
+)
 
 // unpack reads a tar archive, plain or compressed with gzip or zstd. Nothing is
 // written outside of the directory, and no link leads out of it. The error is an
@@ -50,12 +57,16 @@ func unpack(r io.Reader, u unpacking) error {
 		return err
 	}
 	defer root.Close()
-	x := &extraction{unpacking: u, root: root, dirs: map[string]fs.FileMode{}}
-	archive := tar.NewReader(plain)
+	x := &extraction{unpacking: u, root: root, made: map[string]bool{}, dirs: map[string]fs.FileMode{}}
+	all := &io.LimitedReader{R: plain, N: u.maxBytes + int64(u.maxEntries)*maxOverhead}
+	archive := tar.NewReader(all)
 	for {
 		h, err := archive.Next()
 		if err == io.EOF {
 			break
+		}
+		if err != nil && all.N <= 0 {
+			return badArchive("archive has more than %s", megabytes(u.maxBytes))
 		}
 		if err != nil {
 			return badArchive("archive cannot be read: %v", err)
@@ -94,15 +105,16 @@ type extraction struct {
 	bytes   int64
 	entries int
 	links   []string
+	made    map[string]bool        // directories
 	dirs    map[string]fs.FileMode // modes are set last: a directory may be read-only
 }
 
 func (x *extraction) entry(h *tar.Header, content io.Reader) error {
-	if h.Typeflag == tar.TypeXGlobalHeader {
-		return nil
+	if err := x.count(); err != nil || h.Typeflag == tar.TypeXGlobalHeader {
+		return err
 	}
-	if x.entries++; x.entries > x.maxEntries {
-		return badArchive("archive has more than %d entries", x.maxEntries)
+	if err := checkEntryName(h.Name); err != nil {
+		return err
 	}
 	name := path.Clean(h.Name)
 	if name == "." && h.Typeflag == tar.TypeDir {
@@ -111,13 +123,13 @@ func (x *extraction) entry(h *tar.Header, content io.Reader) error {
 	if !filepath.IsLocal(name) || slices.Contains(strings.Split(h.Name, "/"), "..") {
 		return badArchive("archive entry %q leads out of the archive", h.Name)
 	}
-	if err := x.root.MkdirAll(path.Dir(name), 0o700); err != nil {
-		return x.blame(h, err)
+	if err := x.parents(h, path.Dir(name)); err != nil {
+		return err
 	}
 	mode := h.FileInfo().Mode().Perm()
 	switch h.Typeflag {
 	case tar.TypeDir:
-		x.dirs[name] = mode
+		x.dirs[name], x.made[name] = mode, true
 		if err := x.root.Mkdir(name, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 			return x.blame(h, err)
 		}
@@ -125,23 +137,48 @@ func (x *extraction) entry(h *tar.Header, content io.Reader) error {
 	case tar.TypeReg:
 		return x.file(h, name, mode, content)
 	case tar.TypeSymlink:
-		if path.IsAbs(h.Linkname) || !filepath.IsLocal(path.Join(path.Dir(name), h.Linkname)) {
+		if leadsOut(name, h.Linkname) {
 			return badArchive("archive entry %q links to %q, outside of the archive", h.Name, h.Linkname)
 		}
-		x.links = append(x.links, name)
+		x.links, x.made[name] = append(x.links, name), true // it may stand for a directory
 		_ = x.root.Remove(name)
 		if err := x.root.Symlink(h.Linkname, name); err != nil {
 			return x.blame(h, err)
 		}
 		return nil
 	case tar.TypeLink:
-		if err := x.root.Link(path.Clean(h.Linkname), name); err != nil {
+		target := path.Clean(h.Linkname)
+		if info, err := x.root.Lstat(target); err == nil && info.IsDir() {
+			return badArchive("archive entry %q is a hard link to a directory", h.Name)
+		}
+		if err := x.root.Link(target, name); err != nil {
 			return x.blame(h, err)
 		}
 		x.links = append(x.links, name) // it may be a second name of a symbolic link
 		return nil
 	}
 	return badArchive("archive entry %q is neither file, directory nor link", h.Name)
+}
+
+func (x *extraction) count() error {
+	if x.entries++; x.entries > x.maxEntries {
+		return badArchive("archive has more than %d entries", x.maxEntries)
+	}
+	return nil
+}
+
+// parents makes the directories that an entry lies in.
+func (x *extraction) parents(h *tar.Header, dir string) error {
+	for d := dir; d != "." && !x.made[d]; d = path.Dir(d) {
+		if err := x.count(); err != nil {
+			return err
+		}
+		x.made[d] = true
+	}
+	if err := x.root.MkdirAll(dir, 0o700); err != nil {
+		return x.blame(h, err)
+	}
+	return nil
 }
 
 func (x *extraction) file(h *tar.Header, name string, mode fs.FileMode, content io.Reader) error {
@@ -184,7 +221,7 @@ func (x *extraction) own(chown func() error) error {
 // link may lead elsewhere than its text), and sets owners and modes.
 func (x *extraction) finish() error {
 	for _, name := range x.links {
-		if _, err := x.root.Stat(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if !stays(x.root, name) {
 			return badArchive("archive entry %q links out of the archive", name)
 		}
 	}
@@ -230,19 +267,26 @@ func (x *extraction) blame(h *tar.Header, err error) error {
 
 // pack writes the tree of one subdirectory, and then some small files beside it,
 // as a tar archive compressed with zstd. What is neither file, directory nor
-// symbolic link is left out.
-func pack(w io.Writer, root *os.Root, sub string, files map[string][]byte) error {
+// symbolic link is left out, and so is a link that leads out of root; what else
+// unpack would refuse is an *archiveError.
+func pack(w io.Writer, root *os.Root, sub string, files map[string][]byte, maxBytes int64, maxEntries int) error {
 	z, err := zstd.NewWriter(w, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1),
 		zstd.WithLowerEncoderMem(true), zstd.WithWindowSize(1<<20))
 	if err != nil {
 		return err
 	}
 	archive := tar.NewWriter(z)
+	total, entries := int64(0), len(files)
 	err = fs.WalkDir(root.FS(), sub, func(name string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
-		return packEntry(archive, root, name, d)
+		size, err := packEntry(archive, root, name, d)
+		total, entries = total+size, entries+1
+		if err == nil && (total > maxBytes || entries > maxEntries) {
+			err = badArchive("more than %d files or %s", maxEntries, megabytes(maxBytes))
+		}
+		return err
 	})
 	if err != nil {
 		return err
@@ -259,40 +303,68 @@ func pack(w io.Writer, root *os.Root, sub string, files map[string][]byte) error
 	return errors.Join(archive.Close(), z.Close())
 }
 
-func packEntry(archive *tar.Writer, root *os.Root, name string, d fs.DirEntry) error {
+// packEntry gives the size of the entry that it has written.
+func packEntry(archive *tar.Writer, root *os.Root, name string, d fs.DirEntry) (int64, error) {
 	if !d.IsDir() && !d.Type().IsRegular() && d.Type() != fs.ModeSymlink {
-		return nil
+		return 0, nil
+	}
+	if err := checkEntryName(name + "/"); err != nil {
+		return 0, err
 	}
 	info, err := d.Info()
 	if err != nil {
-		return err
+		return 0, err
 	}
 	link := ""
 	if d.Type() == fs.ModeSymlink {
 		if link, err = root.Readlink(name); err != nil {
-			return err
+			return 0, err
+		}
+		if leadsOut(name, link) || !stays(root, name) {
+			return 0, nil
 		}
 	}
 	h, err := tar.FileInfoHeader(info, link)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	h.Name, h.Uid, h.Gid, h.Uname, h.Gname = name, 0, 0, "", ""
 	if d.IsDir() {
 		h.Name += "/"
 	}
 	if !d.Type().IsRegular() {
-		return archive.WriteHeader(h)
+		return 0, archive.WriteHeader(h)
 	}
 	f, opened, err := openRegular(root, name, user{})
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer f.Close()
 	h.Size = opened.Size()
 	if err := archive.WriteHeader(h); err != nil {
-		return err
+		return 0, err
 	}
-	_, err = io.CopyN(archive, f, h.Size)
-	return err
+	return io.CopyN(archive, f, h.Size)
+}
+
+// checkEntryName refuses what io/fs cannot walk, and what is too long to reach.
+func checkEntryName(name string) error {
+	switch {
+	case len(name) > maxEntryName:
+		return badArchive("archive entry has a name of %d bytes", len(name))
+	case !utf8.ValidString(name):
+		return badArchive("archive entry %q has a name that is not UTF-8", name)
+	}
+	return nil
+}
+
+// leadsOut tells whether a symbolic link's text leads out of the tree.
+func leadsOut(name, target string) bool {
+	return path.IsAbs(target) || !filepath.IsLocal(path.Join(path.Dir(name), target))
+}
+
+// stays tells whether a link leads to something in the tree, or to nothing.
+func stays(root *os.Root, name string) bool {
+	_, err := root.Stat(name)
+	return err == nil || errors.Is(err, fs.ErrNotExist)
 }

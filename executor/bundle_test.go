@@ -170,11 +170,15 @@ func TestHostileArchives(t *testing.T) {
 		"through a link":    {[]entry{{name: "a/b/up", link: "../..", kind: tar.TypeSymlink}, {name: "a/b/out", link: "up/../x", kind: tar.TypeSymlink}}, "out"},
 		"write by a link":   {[]entry{{name: "l", link: "nowhere/..", kind: tar.TypeSymlink}, {name: "l/../x"}}, "leads out"},
 		"hard link out":     {[]entry{{name: "h", link: "../../etc/passwd", kind: tar.TypeLink}}, "cannot be unpacked"},
+		"link to directory": {[]entry{{name: "d", kind: tar.TypeDir}, {name: "h", link: "d", kind: tar.TypeLink}}, "hard link to a directory"},
 		"link to a link":    {[]entry{{name: "a/b/c/l", link: "../../x", kind: tar.TypeSymlink}, {name: "h", link: "a/b/c/l", kind: tar.TypeLink}}, "links out"},
 		"device":            {[]entry{{name: "null", kind: tar.TypeChar}}, "neither file"},
 		"pipe":              {[]entry{{name: "p", kind: tar.TypeFifo}}, "neither file"},
 		"too many bytes":    {[]entry{bomb}, "more than 2.1 MB"},
-		"too many entries":  {[]entry{{name: "1"}, {name: "2"}, {name: "3"}, {name: "4"}, {name: "5"}}, "more than 4 entries"},
+		"too many entries":  {[]entry{{name: "1"}, {name: "2"}, {name: "3"}, {name: "4"}, {name: "5"}, {name: "6"}}, "more than 5 entries"},
+		"deep entry":        {[]entry{{name: "1/2/3/4/5/6"}}, "more than 5 entries"},
+		"not UTF-8":         {[]entry{{name: "a\xff/b"}}, "not UTF-8"},
+		"long name":         {[]entry{{name: strings.Repeat("n/", 1500) + "n"}}, "a name of 3001 bytes"},
 		"file over a link":  {entries: []entry{{name: "x", content: "1"}, {name: "l", link: "x", kind: tar.TypeSymlink}, {name: "l", content: "2"}}},
 		"directory by link": {entries: []entry{{name: "d/x", content: "1"}, {name: "e", link: "d", kind: tar.TypeSymlink}, {name: "e/y", content: "2"}}},
 	} {
@@ -185,7 +189,7 @@ func TestHostileArchives(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { _ = removeTree(dir) })
-			err := unpack(bytes.NewReader(tarZstd(c.entries...)), unpacking{dir: dir, readOnly: true, maxBytes: 2 << 20, maxEntries: 4})
+			err := unpack(bytes.NewReader(tarZstd(c.entries...)), unpacking{dir: dir, readOnly: true, maxBytes: 2 << 20, maxEntries: 5})
 			switch {
 			case c.reason == "" && err != nil:
 				t.Error(err)
@@ -231,7 +235,7 @@ func TestPackAndUnpack(t *testing.T) {
 	}
 	defer root.Close()
 	var b bytes.Buffer
-	if err := pack(&b, root, "sub", map[string][]byte{"commit": []byte("sub\n")}); err != nil {
+	if err := pack(&b, root, "sub", map[string][]byte{"commit": []byte("sub\n")}, 1<<20, 100); err != nil {
 		t.Fatal(err)
 	}
 	if err := unpack(&b, unpacking{dir: to, maxBytes: 1 << 20, maxEntries: 100}); err != nil {

@@ -108,7 +108,8 @@ func (c *checkpoint) saveCommit(ctx context.Context, now commit) error {
 		err = &fs.PathError{Op: "checkpoint", Path: now.name, Err: syscall.ENOTDIR}
 	}
 	if err == nil {
-		err = pack(f, root, now.name, map[string][]byte{tasklet.CommitFile: []byte(now.name + "\n")})
+		err = pack(f, root, now.name, map[string][]byte{tasklet.CommitFile: []byte(now.name + "\n")},
+			c.store.tune.MaxBundle, c.store.tune.MaxBundleEntries)
 	}
 	if err != nil {
 		if later, ok := c.committed(); ok && later != now {

@@ -257,6 +257,7 @@ func (x *Executor) launch(info mesos.TaskInfo) {
 // the launch data may be what cannot be read.
 func (x *Executor) refuse(info mesos.TaskInfo, reason string) {
 	now := time.Now()
+	reason = printable(reason, 500)
 	id, _ := tasklet.ParseTaskID(info.TaskID.Value)
 	data, _ := json.Marshal(tasklet.StatusData{Results: []tasklet.Result{{
 		Partition: id.First, Outcome: tasklet.Invalid, ExitCode: -1, Reason: reason, Started: now, Ended: now, Agent: x.hostname(),

@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"syscall"
+	"unicode"
 )
 
 // errNotRegular is something else where a file was expected.
@@ -73,7 +74,7 @@ func diskFull(err error) bool {
 // printable makes text from a task fit for one line of a message.
 func printable(s string, limit int) string {
 	s = strings.TrimSpace(strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
+		if unicode.IsControl(r) {
 			return ' '
 		}
 		return r

@@ -3,6 +3,7 @@ package executor
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"strings"
 
 	"github.com/baas-batch/baas/tasklet"
@@ -23,28 +24,73 @@ func decodeLaunch(data []byte, taskID string) (*tasklet.Launch, error) {
 	if (l.Shell == "") == (len(l.Args) == 0) {
 		return nil, fmt.Errorf("launch data must have one of shell and args")
 	}
-	if len(l.Partitions) == 0 {
-		return nil, fmt.Errorf("launch data has no partitions")
-	}
 	if l.Result.URL == "" {
 		return nil, fmt.Errorf("launch data has no place for the result")
 	}
-	for _, o := range l.Outputs {
-		if !safeName(o.Name) {
-			return nil, fmt.Errorf("output name %q is not allowed", o.Name)
+	for _, check := range []func(*tasklet.Launch) error{checkLimits, checkOutputs, checkPartitions} {
+		if err := check(l); err != nil {
+			return nil, err
 		}
 	}
-	seen := make(map[int]bool, len(l.Partitions))
-	for _, p := range l.Partitions {
-		if p.Index < 0 || seen[p.Index] {
-			return nil, fmt.Errorf("partition %d is negative or occurs twice", p.Index)
-		}
-		seen[p.Index] = true
-		if err := checkInputs(p); err != nil {
-			return nil, fmt.Errorf("partition %d: %w", p.Index, err)
+	if l.Bundle != nil {
+		if err := checkRange(*l.Bundle); err != nil {
+			return nil, fmt.Errorf("bundle: %w", err)
 		}
 	}
 	return l, nil
+}
+
+func checkLimits(l *tasklet.Launch) error {
+	limits := l.Limits
+	if min(limits.Memory, limits.Disk, limits.Log, int64(limits.Timeout), int64(limits.Grace)) < 0 {
+		return fmt.Errorf("launch data has a negative limit")
+	}
+	if l.Attempt < 0 {
+		return fmt.Errorf("launch data is for attempt %d", l.Attempt)
+	}
+	return nil
+}
+
+func checkOutputs(l *tasklet.Launch) error {
+	seen := make(map[string]bool, len(l.Outputs))
+	for _, o := range l.Outputs {
+		if !safeName(o.Name) {
+			return fmt.Errorf("output name %q is not allowed", o.Name)
+		}
+		if seen[o.Name] {
+			return fmt.Errorf("output %q is declared twice", o.Name)
+		}
+		seen[o.Name] = true
+	}
+	return nil
+}
+
+// Bounds of launch data, far above what a leader sends.
+const (
+	maxPartitions = 100_000
+	maxIndex      = math.MaxInt32
+	maxListFiles  = 100_000 // as many as stageNames can number
+)
+
+func checkPartitions(l *tasklet.Launch) error {
+	if n := len(l.Partitions); n == 0 || n > maxPartitions {
+		return fmt.Errorf("launch data has %d partitions, expected 1 to %d", n, maxPartitions)
+	}
+	seen := make(map[int]bool, len(l.Partitions))
+	for _, p := range l.Partitions {
+		if p.Index < 0 || p.Index > maxIndex || seen[p.Index] {
+			return fmt.Errorf("partition %d is out of range or occurs twice", p.Index)
+		}
+		seen[p.Index] = true
+		err := checkInputs(p)
+		if err == nil && p.Restore != nil {
+			err = checkRange(*p.Restore)
+		}
+		if err != nil {
+			return fmt.Errorf("partition %d: %w", p.Index, err)
+		}
+	}
+	return nil
 }
 
 func checkInputs(p tasklet.Partition) error {
@@ -52,14 +98,21 @@ func checkInputs(p tasklet.Partition) error {
 		if !safeName(name) {
 			return fmt.Errorf("input name %q is not allowed", name)
 		}
-		if !in.List && len(in.Files) > 1 {
-			return fmt.Errorf("input %q has %d files but is no list", name, len(in.Files))
+		if !in.List && len(in.Files) > 1 || len(in.Files) > maxListFiles {
+			return fmt.Errorf("input %q has %d files", name, len(in.Files))
 		}
 		for _, f := range in.Files {
-			if f.Size < 0 || f.Offset < 0 {
-				return fmt.Errorf("input %q has a negative size or offset", name)
+			if err := checkRange(f); err != nil {
+				return fmt.Errorf("input %q: %w", name, err)
 			}
 		}
+	}
+	return nil
+}
+
+func checkRange(s tasklet.Source) error {
+	if s.Size < 0 || s.Offset < 0 || s.Offset > math.MaxInt64-s.Size {
+		return fmt.Errorf("no object has %d bytes at offset %d", s.Size, s.Offset)
 	}
 	return nil
 }

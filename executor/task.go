@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	mesos "github.com/mesos/mesos-go/api/v1/lib"
 
@@ -63,7 +64,7 @@ func newTask(x *Executor, l *tasklet.Launch) *task {
 // has no separators; what Mesos allows beyond our own IDs is replaced.
 func directoryName(id string) string {
 	name := strings.Map(func(r rune) rune {
-		if r == '/' || r == '\\' || r <= ' ' || r == 0x7f || r == '%' {
+		if r == '/' || r == '\\' || r <= ' ' || r == 0x7f || r == '%' || r == utf8.RuneError {
 			return '_'
 		}
 		return r
@@ -138,13 +139,19 @@ func (t *task) killGrace() time.Duration {
 
 // killPartitions ends single partitions, also those that have not begun.
 func (t *task) killPartitions(indexes []int) {
+	wanted := make(map[int]bool, len(indexes))
+	for _, i := range indexes {
+		wanted[i] = true
+	}
 	t.mu.Lock()
 	var hit *partition
-	for _, i := range indexes {
-		t.kills[i] = true
-		if t.current != nil && t.current.spec.Index == i {
-			hit = t.current
+	for _, p := range t.launch.Partitions {
+		if wanted[p.Index] {
+			t.kills[p.Index] = true
 		}
+	}
+	if t.current != nil && wanted[t.current.spec.Index] {
+		hit = t.current
 	}
 	t.mu.Unlock()
 	if hit != nil {

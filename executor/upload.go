@@ -48,8 +48,8 @@ func (s *store) multipart(ctx context.Context, u upload) error {
 		if err != nil {
 			return err
 		}
-		if begun.PartSize <= 0 || begun.UploadID == "" {
-			return &deniedError{"it gave no upload or no part size"}
+		if begun.UploadID == "" {
+			return &deniedError{"it gave no upload"}
 		}
 		err = s.parts(ctx, u, begun.UploadID, begun.PartSize)
 		var denied *deniedError
@@ -84,7 +84,10 @@ func (s *store) abort(ctx context.Context, u upload, id string) {
 
 // parts uploads all parts, some at a time, and completes the upload.
 func (s *store) parts(ctx context.Context, u upload, id string, partSize int64) error {
-	count := int((u.size + partSize - 1) / partSize)
+	count, err := partCount(u.size, partSize)
+	if err != nil {
+		return err
+	}
 	done := make([]tasklet.Part, count)
 	for first := 1; first <= count; first += signBatch {
 		numbers := make([]int, 0, signBatch)
@@ -107,8 +110,26 @@ func (s *store) parts(ctx context.Context, u upload, id string, partSize int64) 
 			return err
 		}
 	}
-	_, err := s.move(ctx, u, tasklet.Multipart{UploadID: id, Complete: done})
+	_, err = s.move(ctx, u, tasklet.Multipart{UploadID: id, Complete: done})
 	return err
+}
+
+// maxParts is the most parts that one upload has (S3's limit).
+const maxParts = 10_000
+
+// partCount tells in how many parts size bytes go up.
+func partCount(size, partSize int64) (int, error) {
+	if size < 0 || partSize <= 0 {
+		return 0, &deniedError{"it gave no part size"}
+	}
+	count := size / partSize
+	if size%partSize > 0 {
+		count++
+	}
+	if count > maxParts {
+		return 0, &deniedError{fmt.Sprintf("%d bytes in parts of %d are more than %d parts", size, partSize, maxParts)}
+	}
+	return int(count), nil
 }
 
 func (s *store) part(ctx context.Context, u upload, id string, n int, partSize int64, url string) (tasklet.Part, error) {

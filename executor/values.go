@@ -106,7 +106,8 @@ func checkValue(o tasklet.Output, raw json.RawMessage) (json.RawMessage, error) 
 		_, err := strconv.ParseInt(string(raw), 10, 64)
 		ok = err == nil
 	case tasklet.TypeFloat:
-		ok = first == '-' || first >= '0' && first <= '9'
+		_, err := strconv.ParseFloat(string(raw), 64)
+		ok = err == nil // JSON knows no NaN
 	case tasklet.TypeBool:
 		ok = first == 't' || first == 'f'
 	case tasklet.TypeDuration:
@@ -115,10 +116,12 @@ func checkValue(o tasklet.Output, raw json.RawMessage) (json.RawMessage, error) 
 			_, err := time.ParseDuration(s)
 			ok = err == nil
 		}
-	case tasklet.TypeList:
-		ok = first == '['
-	case tasklet.TypeMap:
-		ok = first == '{'
+	case tasklet.TypeList, tasklet.TypeMap:
+		ok = first == '[' && o.Type == tasklet.TypeList || first == '{' && o.Type == tasklet.TypeMap
+		var v any
+		if err := json.Unmarshal(raw, &v); ok && err != nil {
+			return nil, badOutput("output %q cannot be read: %v", o.Name, err) // a number such as 1e999
+		}
 	default:
 		return nil, badOutput("output %q has the unknown type %q", o.Name, o.Type)
 	}

@@ -15,6 +15,22 @@ type checker struct {
 	base   *cel.Env
 	envs   map[Type]*cel.Env // by the type of `item`; "" for none
 	onExit map[string]bool   // IDs of the steps of on_exit
+	ids    []string          // of all steps, those of on_exit last
+	isStep map[string]bool
+	known  map[question]answer
+}
+
+// question is an expression in its place, answer what its check gives: aliases and
+// defaults ask the same many times.
+type question struct {
+	source string
+	site   site
+}
+
+type answer struct {
+	expr   *Expr
+	reads  []string
+	faults []fault
 }
 
 // site tells where an expression stands, and so what it may read.
@@ -34,9 +50,16 @@ func newChecker(f *Flow) (*checker, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &checker{flow: f, envs: map[Type]*cel.Env{}, onExit: map[string]bool{}}
+	c := &checker{flow: f, envs: map[Type]*cel.Env{}, onExit: map[string]bool{}, isStep: map[string]bool{}, known: map[question]answer{}}
+	for i := range f.Steps {
+		c.ids = append(c.ids, f.Steps[i].ID)
+	}
 	for i := range f.OnExit {
+		c.ids = append(c.ids, f.OnExit[i].ID)
 		c.onExit[f.OnExit[i].ID] = true
+	}
+	for _, id := range c.ids {
+		c.isStep[id] = true
 	}
 	c.base, err = base.Extend(
 		cel.CustomTypeProvider(&declared{Provider: base.CELTypeProvider(), flow: f}),
@@ -65,6 +88,19 @@ func (c *checker) env(item Type) (*cel.Env, error) {
 
 // check type-checks an expression. It gives the steps that the expression reads.
 func (c *checker) check(source string, at site) (expr *Expr, reads []string, faults []fault) {
+	a, ok := c.known[question{source, at}]
+	if !ok {
+		a.expr, a.reads, a.faults = c.checkAnew(source, at)
+		c.known[question{source, at}] = a
+	}
+	if a.expr != nil {
+		own := *a.expr
+		return &own, a.reads, a.faults
+	}
+	return nil, a.reads, a.faults
+}
+
+func (c *checker) checkAnew(source string, at site) (expr *Expr, reads []string, faults []fault) {
 	whole := func(message string) []fault { return []fault{{0, message, ""}} }
 	env, err := c.env(at.item)
 	if err != nil {
@@ -302,17 +338,12 @@ func (c *checker) paramNames() []string {
 	return names
 }
 
+// stepNames lists the steps that one of on_exit, or one of the others, may name.
 func (c *checker) stepNames(onExit bool) []string {
-	var names []string
-	for _, s := range c.flow.Steps {
-		names = append(names, s.ID)
+	if onExit {
+		return c.ids
 	}
-	for _, s := range c.flow.OnExit {
-		if onExit {
-			names = append(names, s.ID)
-		}
-	}
-	return names
+	return c.ids[:len(c.flow.Steps)]
 }
 
 func contained(names []string, name string) bool {

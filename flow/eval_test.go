@@ -237,9 +237,9 @@ func TestEvaluationIsBounded(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f := mustParse(t, evalFile(`'${{ `+source+` }}'`), Options{})
 			s := evalScope(t, f)
-			start := time.Now()
+			start := cpuTime(t)
 			v, err := probe(f).Eval(s)
-			if took := time.Since(start); took > 5*time.Second {
+			if took := cpuTime(t) - start; took > 10*time.Second {
 				t.Errorf("took %s", took)
 			} else {
 				t.Logf("%s: %v", took, err)

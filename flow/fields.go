@@ -33,10 +33,13 @@ func (d *document) fields(n *yaml.Node, what string, known []field) bool {
 		}
 	}
 	for _, p := range d.pairs(n) {
+		if d.full() {
+			break
+		}
 		f, ok := findField(known, p.key.Value)
 		switch {
 		case !ok:
-			d.node(p.key, fmt.Sprintf("%s: unknown field %q", what, clip(p.key.Value)), didYouMean(p.key.Value, names))
+			d.misspelt(p.key, fmt.Sprintf("%s: unknown field %q", what, clip(p.key.Value)), p.key.Value, names)
 		case f.read == nil:
 			d.node(p.key, fmt.Sprintf("%s: %q is not supported by this version", what, f.name), "")
 		case isNull(p.value):

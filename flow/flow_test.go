@@ -105,9 +105,9 @@ func TestBounds(t *testing.T) {
 		{"too many values", "name: f\nx: [" + strings.Repeat("1,", MaxNodes) + "1]\n", "f.yaml:1:1: the file's aliases unfold to too many values; at most 200000 are read"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			start := time.Now()
+			start := cpuTime(t)
 			_, err := Parse("f.yaml", []byte(test.src), Options{})
-			if took := time.Since(start); took > limit {
+			if took := cpuTime(t) - start; took > limit {
 				t.Errorf("took %s", took)
 			}
 			if (test.want == "") != (err == nil) || err != nil && err.Error() != test.want {

@@ -1,18 +1,27 @@
 package flow
 
 import (
+	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
+
+	"go.yaml.in/yaml/v3"
 )
 
-// limit is far above what bounded work takes, also under -race on a busy machine.
+// limit is far above the CPU time that bounded work takes, also under -race. The
+// fuzzer itself ends a worker after 10 s with one input.
 const limit = 20 * time.Second
+
+const fuzzedFile = "f.yaml"
 
 func FuzzParse(f *testing.F) {
 	raw, err := os.ReadFile("testdata/problems.txt")
@@ -37,16 +46,25 @@ func FuzzParse(f *testing.F) {
 	}
 	opts := appOptions(f)
 	f.Fuzz(func(t *testing.T, src []byte) {
-		start := time.Now()
-		flow, err := Parse("f.yaml", src, opts)
-		if took := time.Since(start); took > limit {
+		start := cpuTime(t)
+		flow, err := Parse(fuzzedFile, src, opts)
+		if took := cpuTime(t) - start; took > limit {
 			t.Errorf("took %s", took)
 		}
 		if err != nil {
-			checkProblems(t, err)
+			checkProblems(t, err, src)
 			return
 		}
 		again := roundTrip(t, flow)
+		if printed, ok := canonical(src); ok {
+			same, err := Parse(fuzzedFile, printed, opts)
+			if err != nil {
+				t.Fatalf("%s\nis valid, and is not when it is printed as\n%s\n%v", src, printed, err)
+			}
+			if a, b := asJSON(t, flow), asJSON(t, same); a != b {
+				t.Errorf("another flow when it is printed:\n%s\n%s", a, b)
+			}
+		}
 		if a, b := asJSON(t, flow), asJSON(t, again); a != b {
 			t.Errorf("the plan changed through JSON:\n%s\n%s", a, b)
 		}
@@ -56,17 +74,87 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-func checkProblems(t *testing.T, err error) {
+// checkProblems: every problem of the file itself stands at a place in the file.
+func checkProblems(t *testing.T, err error, src []byte) {
 	t.Helper()
+	text := strings.TrimPrefix(string(src), "\ufeff")
+	lines := strings.Split(strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(text), "\n")
 	var problems Problems
 	if !errors.As(err, &problems) || len(problems) == 0 {
 		t.Fatalf("%T: %v", err, err)
 	}
 	for _, p := range problems {
-		if p.File == "" || p.Line < 1 || p.Column < 1 || p.Message == "" || strings.ContainsAny(p.Message, "\n\x00") {
+		if p.File == "" || p.Line < 1 || p.Column < 1 || p.Message == "" || strings.ContainsAny(p.Message+p.Hint, "\n\x00") {
 			t.Errorf("%#v", p)
 		}
+		if p.File != fuzzedFile {
+			continue
+		}
+		if p.Line > len(lines) || p.Column > utf8.RuneCountInString(lines[p.Line-1])+1 {
+			t.Errorf("there is no such place: %s", p)
+		}
 	}
+}
+
+// canonical prints a YAML file anew: without comments, aliases, merges or block
+// styles, as JSON whose plain words stay plain. It is false where unfolded aliases
+// make it larger than a file may be.
+func canonical(src []byte) ([]byte, bool) {
+	d, root := load(fuzzedFile, src)
+	if root == nil {
+		return nil, false
+	}
+	var b bytes.Buffer
+	printNode(&b, d, root)
+	return b.Bytes(), b.Len() <= MaxFileSize
+}
+
+func printNode(b *bytes.Buffer, d *document, n *yaml.Node) {
+	n = follow(n)
+	switch {
+	case b.Len() > MaxFileSize:
+	case n.Kind == yaml.MappingNode:
+		b.WriteString("{")
+		for i, p := range d.pairs(n) {
+			if i > 0 {
+				b.WriteString(",")
+			}
+			b.WriteString("\n" + quoted(p.key.Value) + ": ")
+			printNode(b, d, p.value)
+		}
+		b.WriteString("}")
+	case n.Kind == yaml.SequenceNode:
+		b.WriteString("[")
+		for i, e := range n.Content {
+			if i > 0 {
+				b.WriteString(", ")
+			}
+			printNode(b, d, e)
+		}
+		b.WriteString("]")
+	case n.ShortTag() == "!!str" || n.ShortTag() == "!!merge":
+		b.WriteString(quoted(n.Value))
+	case n.Style&(yaml.DoubleQuotedStyle|yaml.SingleQuotedStyle|yaml.LiteralStyle|yaml.FoldedStyle) != 0:
+		b.WriteString(n.ShortTag() + " " + quoted(n.Value)) // such as !!int "1"
+	default:
+		b.WriteString(cmp.Or(n.Value, "~"))
+	}
+}
+
+// quoted writes text in YAML's double quotes, all but plain ASCII as escapes.
+func quoted(s string) string {
+	var b strings.Builder
+	for _, r := range s {
+		switch {
+		case r == '"' || r == '\\':
+			b.WriteString("\\" + string(r))
+		case r < ' ' || r > '~':
+			fmt.Fprintf(&b, "\\U%08X", r)
+		default:
+			b.WriteRune(r)
+		}
+	}
+	return `"` + b.String() + `"`
 }
 
 func FuzzTasklet(f *testing.F) {
@@ -75,8 +163,8 @@ func FuzzTasklet(f *testing.F) {
 		f.Add(appFiles[name].Data)
 	}
 	f.Fuzz(func(t *testing.T, src []byte) {
-		if _, err := ParseTasklet("t.yaml", src, nil); err != nil {
-			checkProblems(t, err)
+		if _, err := ParseTasklet(fuzzedFile, src, nil); err != nil {
+			checkProblems(t, err, src)
 		}
 	})
 }
@@ -107,9 +195,9 @@ func FuzzEvaluate(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		start := time.Now()
+		start := cpuTime(t)
 		expr, _, faults := c.check(source, site{item: Any})
-		if took := time.Since(start); took > limit {
+		if took := cpuTime(t) - start; took > limit {
 			t.Errorf("the check took %s", took)
 		}
 		if expr == nil {
@@ -119,10 +207,10 @@ func FuzzEvaluate(f *testing.F) {
 			return
 		}
 		scope := evalScope(t, base)
-		start = time.Now()
+		start = cpuTime(t)
 		expr.flow = base
 		value, err := expr.Eval(scope)
-		if took := time.Since(start); took > limit {
+		if took := cpuTime(t) - start; took > limit {
 			t.Errorf("took %s", took)
 		}
 		later, lateErr := expr.Eval(roundTrip(t, scope))

@@ -10,6 +10,9 @@ import (
 // needs puts together what the step says that it needs and what it reads.
 func (p *parser) needs(d *draft) {
 	for _, n := range d.needs {
+		if p.full() {
+			return
+		}
 		if id, ok := p.text(n, "needs"); ok {
 			p.need(d, n, id)
 		}
@@ -26,10 +29,9 @@ func (p *parser) needs(d *draft) {
 }
 
 func (p *parser) need(d *draft, n *yaml.Node, id string) {
-	_, known := p.flow.Step(id)
 	switch {
-	case !known:
-		p.node(n, fmt.Sprintf("needs: unknown step %q", clip(id)), didYouMean(id, p.checker.stepNames(d.site.onExit)))
+	case !p.checker.isStep[id]:
+		p.misspelt(n, fmt.Sprintf("needs: unknown step %q", clip(id)), id, p.checker.stepNames(d.site.onExit))
 	case d.site.onExit && !p.checker.onExit[id]:
 		p.node(n, fmt.Sprintf("needs: on_exit runs after %q anyway", id), "leave it out")
 	case !d.site.onExit && p.checker.onExit[id]:

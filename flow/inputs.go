@@ -28,6 +28,7 @@ func (p *parser) with(d *draft, at site) {
 		switch {
 		case ok:
 			d.step.With = append(d.step.With, p.input(d, in, e, at))
+		case in.Default != nil && !p.room(len(in.Default)):
 		case in.Default != nil:
 			d.step.With = append(d.step.With, Binding{Name: in.Name, Type: in.Type, Value: Value{Literal: in.Default}})
 		case in.Required:
@@ -68,6 +69,9 @@ func (p *parser) input(d *draft, in Input, e entry, at site) Binding {
 // envOf reads the environment, whose values are text as it is written.
 func (p *parser) envOf(d *draft, at site) {
 	for _, e := range d.env {
+		if !p.room(len(e.name) + len(e.value.Value)) {
+			return
+		}
 		what := fmt.Sprintf("variable %q", e.name)
 		if !isText(e.value) || !strings.Contains(e.value.Value, openMark) {
 			d.step.Env = append(d.step.Env, Binding{Name: e.name, Type: String, Value: Value{Literal: marshal(e.value.Value)}})

@@ -16,7 +16,7 @@ import (
 // was found, in file order. The filename is for messages only.
 func Parse(filename string, src []byte, opts Options) (*Flow, error) {
 	d, root := load(filename, src)
-	p := &parser{document: d, opts: opts, flow: &Flow{Version: PlanVersion, Priority: DefaultPriority}}
+	p := &parser{document: d, opts: opts, flow: &Flow{Version: PlanVersion, Priority: DefaultPriority}, tasklets: map[string]*Tasklet{}}
 	if root != nil {
 		p.file(root)
 	}
@@ -38,6 +38,9 @@ type parser struct {
 	env      []entry // of defaults
 	drafts   []*draft
 	checker  *checker
+	tasklets map[string]*Tasklet // of the app's files, by path; nil for a broken one
+
+	expressions, expressionText, repeated int // used up so far, of their limits
 }
 
 // later are fields that other versions know.
@@ -252,13 +255,13 @@ func (d *document) noExpressions(n *yaml.Node) {
 		return
 	}
 	for _, piece := range pieces {
-		if !piece.isExpr {
+		if !piece.isExpr || d.full() {
 			continue
 		}
 		name := inputName(piece.text)
 		line, column := d.place(n, strings.LastIndex(n.Value[:piece.offset], openMark))
-		d.at(line, column, fmt.Sprintf("run: ${{ %s }} cannot be part of a command", clip(piece.text)),
-			fmt.Sprintf(`write "$%s" here and add with: {%s: '${{ %s }}'}`, tasklet.InputVariable(name), name, clip(piece.text)))
+		d.at(line, column, fmt.Sprintf("run: ${{ %s }} cannot be part of a command", oneLine(piece.text)),
+			fmt.Sprintf(`write "$%s" here and add with: {%s: '${{ %s }}'}`, tasklet.InputVariable(name), name, oneLine(piece.text)))
 	}
 }
 

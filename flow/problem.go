@@ -60,7 +60,7 @@ func Suggest(word string, names []string) string {
 		if utf8.RuneCountInString(name) > 2*MaxNameLength {
 			continue
 		}
-		d := editDistance(strings.ToLower(word), strings.ToLower(name))
+		d := editDistance(strings.ToLower(word), strings.ToLower(name), bestDistance)
 		if d < bestDistance || d == bestDistance && best != "" && name < best {
 			best, bestDistance = name, d
 		}
@@ -76,9 +76,12 @@ func didYouMean(word string, names []string) string {
 }
 
 // editDistance counts insertions, deletions, replacements and swaps of
-// neighbours (optimal string alignment).
-func editDistance(a, b string) int {
+// neighbours (optimal string alignment). Beyond most it stops counting.
+func editDistance(a, b string, most int) int {
 	s, t := []rune(a), []rune(b)
+	if apart := max(len(s)-len(t), len(t)-len(s)); apart > most {
+		return apart
+	}
 	rows := make([][]int, len(s)+1)
 	for i := range rows {
 		rows[i] = make([]int, len(t)+1)
@@ -88,6 +91,9 @@ func editDistance(a, b string) int {
 		rows[0][j] = j
 	}
 	for i := 1; i <= len(s); i++ {
+		if least := slices.Min(rows[i-1]); least > most {
+			return least // later rows have no less
+		}
 		for j := 1; j <= len(t); j++ {
 			cost := 1
 			if s[i-1] == t[j-1] {

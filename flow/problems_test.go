@@ -100,5 +100,5 @@ func TestProblems(t *testing.T) {
 
 // unescape lets a case hold bytes that the file of cases cannot.
 func unescape(s string) string {
-	return strings.NewReplacer("<TAB>", "\t", "<BELL>", "\a", "<NOTUTF8>", "\xff", "<CR>", "\r", "<BOM>", "\ufeff", "<EMPTY>", "").Replace(s)
+	return strings.NewReplacer("<TAB>", "\t", "<BELL>", "\a", "<NOTUTF8>", "\xff", "<CR>", "\r", "<BOM>", "\ufeff", "<LS>", "\u2028", "<EMPTY>", "").Replace(s)
 }

@@ -40,6 +40,9 @@ func (p *parser) resolve() {
 
 // expression checks one expression of a scalar and reports its faults there.
 func (p *parser) expression(d *draft, n *yaml.Node, pc piece, at site) *Expr {
+	if !p.affordable(pc) {
+		return nil
+	}
 	expr, reads, faults := p.checker.check(pc.text, at)
 	for _, f := range faults {
 		line, column := p.place(n, pc.offset+f.offset)
@@ -49,6 +52,33 @@ func (p *parser) expression(d *draft, n *yaml.Node, pc piece, at site) *Expr {
 		d.implied[id] = true
 	}
 	return expr
+}
+
+// affordable bounds what the expressions of one file cost to check: an alias, or
+// a default, makes one many.
+func (p *parser) affordable(pc piece) bool {
+	p.expressions++
+	p.expressionText += len(pc.text)
+	switch {
+	case p.expressions > MaxExpressions:
+		p.at(1, 1, "the file has too many expressions", fmt.Sprintf("at most %d are read, those of aliases and defaults at each use", MaxExpressions))
+		return false
+	case p.expressionText > MaxExpressionText:
+		p.at(1, 1, "the file's expressions are too long together", fmt.Sprintf("at most %d bytes are read, those of aliases and defaults at each use", MaxExpressionText))
+		return false
+	}
+	return !p.full()
+}
+
+// room bounds what defaults and tasklets, which many steps share, add to the plan.
+func (p *parser) room(bytes int) bool {
+	const perValue = 64 // what the plan has around each
+	p.repeated += bytes + perValue
+	if p.repeated > MaxText {
+		p.at(1, 1, "defaults and tasklets make the flow too large", fmt.Sprintf("at most %d bytes are taken, counted in each step", MaxText))
+		return false
+	}
+	return true
 }
 
 // pieces splits a scalar and reports broken ${{ }}.
@@ -100,7 +130,7 @@ func (p *parser) when(d *draft) *Expr {
 	pc, ok := single(d.when, pieces)
 	if !ok {
 		p.node(d.when, fmt.Sprintf("when: expected one ${{ }}, found %s", describe(d.when)),
-			fmt.Sprintf("write '${{ %s }}'", clip(strings.TrimSpace(stripMarks(d.when.Value)))))
+			fmt.Sprintf("write '${{ %s }}'", oneLine(stripMarks(d.when.Value))))
 		return nil
 	}
 	expr := p.expression(d, d.when, pc, d.site)
@@ -371,17 +401,17 @@ func (p *parser) mismatch(n *yaml.Node, pc piece, what string, want, have Type) 
 	elem, isList := want.Elem()
 	switch {
 	case want == String && isPlain(have):
-		hint = fmt.Sprintf("write ${{ string(%s) }}", clip(pc.text))
+		hint = fmt.Sprintf("write ${{ string(%s) }}", oneLine(pc.text))
 	case what == "for_each" && have == Int:
-		hint = fmt.Sprintf("write {from: 1, to: '${{ %s }}'}", clip(pc.text))
+		hint = fmt.Sprintf("write {from: 1, to: '${{ %s }}'}", oneLine(pc.text))
 	case what == "for_each" && have == Map:
-		hint = fmt.Sprintf("over its names: ${{ (%s).map(k, k) }}", clip(pc.text))
+		hint = fmt.Sprintf("over its names: ${{ (%s).map(k, k) }}", oneLine(pc.text))
 	case isList && elem.accepts(have):
-		hint = fmt.Sprintf("write ${{ [%s] }}", clip(pc.text))
+		hint = fmt.Sprintf("write ${{ [%s] }}", oneLine(pc.text))
 	case want == Int && have == Float:
-		hint = fmt.Sprintf("write ${{ int(%s) }}", clip(pc.text))
+		hint = fmt.Sprintf("write ${{ int(%s) }}", oneLine(pc.text))
 	case want == Int && have == String:
-		hint = fmt.Sprintf("write ${{ int(%s) }}", clip(pc.text))
+		hint = fmt.Sprintf("write ${{ int(%s) }}", oneLine(pc.text))
 	case want == File && have == Files:
 		hint = "write for_each over the list, or take one: [0]"
 	}

@@ -118,6 +118,7 @@ func (p *parser) commandOf(d *draft, what string, run, outputs *yaml.Node, isLat
 			base = base.over(t.settings)
 			d.step.Tasklet = t.Ref()
 			d.step.Shell, d.step.Args = t.Shell, t.Args
+			p.room(len(t.Shell) + len(strings.Join(t.Args, " ")) + 64*len(t.Outputs))
 			d.step.Outputs, d.step.Checkpoint, d.step.Bundle = t.Outputs, t.Checkpoint, t.Path != ""
 		} else {
 			d.step.unsure = true
@@ -186,6 +187,10 @@ func (p *parser) taskletFile(n *yaml.Node, ref string) *Tasklet {
 		return nil
 	}
 	name, _ := appPath(ref)
+	if t, known := p.tasklets[name]; known {
+		return t
+	}
+	p.tasklets[name] = nil
 	src, err := fs.ReadFile(p.opts.Files, name)
 	if err != nil {
 		p.node(n, fmt.Sprintf("%q cannot be read: %s", clip(ref), err), "")
@@ -195,7 +200,7 @@ func (p *parser) taskletFile(n *yaml.Node, ref string) *Tasklet {
 	var problems Problems
 	if errors.As(err, &problems) {
 		for _, problem := range problems {
-			if !p.seen[problem] && len(p.problems) < MaxProblems {
+			if !p.seen[problem] && !p.full() {
 				p.seen[problem] = true
 				p.problems = append(p.problems, problem)
 			}
@@ -203,6 +208,7 @@ func (p *parser) taskletFile(n *yaml.Node, ref string) *Tasklet {
 		return nil
 	}
 	t.Path = name
+	p.tasklets[name] = t
 	return t
 }
 
@@ -239,19 +245,25 @@ func (d *document) envEntries(n *yaml.Node) []entry {
 			out = append(out, entry{name, key, value})
 		}
 	})
+	if len(out) > MaxVariables {
+		d.node(n, fmt.Sprintf("env: %d variables, at most %d are allowed", len(out), MaxVariables), "")
+		return nil
+	}
 	return out
 }
 
 func mergeEntries(weak, strong []entry) []entry {
 	out := append([]entry{}, weak...)
-next:
+	at := make(map[string]int, len(out))
+	for i, e := range out {
+		at[e.name] = i
+	}
 	for _, e := range strong {
-		for i := range out {
-			if out[i].name == e.name {
-				out[i] = e
-				continue next
-			}
+		if i, ok := at[e.name]; ok {
+			out[i] = e
+			continue
 		}
+		at[e.name] = len(out)
 		out = append(out, e)
 	}
 	return out

@@ -393,6 +393,9 @@ func clip(s string) string {
 	return string(runes[:limit]) + "…"
 }
 
+// oneLine is clip for an expression, which may have lines, outside of quotes.
+func oneLine(s string) string { return clip(strings.Join(strings.Fields(s), " ")) }
+
 func sortedKeys[V any](m map[string]V) []string {
 	keys := make([]string, 0, len(m))
 	for k := range m { //workflowcheck:ignore

@@ -5,12 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"regexp"
-	"strconv"
-	"strings"
 	"unicode/utf8"
 
-	yamlparser "github.com/goccy/go-yaml/parser"
 	"go.yaml.in/yaml/v3"
 )
 
@@ -20,21 +16,30 @@ type document struct {
 	src      []byte
 	problems Problems
 	seen     map[Problem]bool
+
+	misspellings map[misspelling]bool
 }
 
 // load reads the one document of a file. It returns nil when there is none that
 // could be looked at further; then there are problems.
 func load(file string, src []byte) (*document, *yaml.Node) {
-	d := &document{file: file, src: src, seen: map[Problem]bool{}}
+	d := &document{file: file, src: src, seen: map[Problem]bool{}, misspellings: map[misspelling]bool{}}
 	if len(src) > MaxFileSize {
 		d.at(1, 1, fmt.Sprintf("the file has %d bytes", len(src)), fmt.Sprintf("at most %d are read", MaxFileSize))
 		return d, nil
 	}
-	if line, column, ok := invalidUTF8(src); ok {
+	d.src = unixLines(bytes.TrimPrefix(src, []byte("\ufeff")))
+	if line, column, ok := invalidUTF8(d.src); ok {
 		d.at(line, column, "the file is not UTF-8 text", "save it as UTF-8")
 		return d, nil
 	}
-	d.src = bytes.TrimPrefix(src, []byte("\ufeff"))
+	if at := bytes.IndexAny(d.src, oddBreaks); at >= 0 {
+		line, column := position(d.src, at)
+		r, _ := utf8.DecodeRune(d.src[at:])
+		d.at(line, column, fmt.Sprintf("the character %U is a line break to some readers and none to others", r),
+			fmt.Sprintf("write \\u%04X in double quotes, or leave it out", r))
+		return d, nil
+	}
 	root := d.decode()
 	if root == nil {
 		return d, nil
@@ -43,6 +48,28 @@ func load(file string, src []byte) (*document, *yaml.Node) {
 		return d, nil
 	}
 	return d, root
+}
+
+// oddBreaks end a line in YAML 1.1, and in no editor.
+const oddBreaks = "\u0085\u2028\u2029"
+
+// unixLines makes a carriage return that stands alone what it is in YAML, the end
+// of a line, so that all count lines alike.
+func unixLines(src []byte) []byte {
+	var out []byte // src with changes, if there are any
+	for i, c := range src {
+		if c != '\r' || i+1 < len(src) && src[i+1] == '\n' {
+			continue
+		}
+		if out == nil {
+			out = bytes.Clone(src)
+		}
+		out[i] = '\n'
+	}
+	if out == nil {
+		return src
+	}
+	return out
 }
 
 func (d *document) decode() *yaml.Node {
@@ -83,90 +110,6 @@ func safely(f func() error) (err error) {
 	return f()
 }
 
-var (
-	yamlLine      = regexp.MustCompile(`line (\d+): `)
-	yamlPosition  = regexp.MustCompile(`^\[(\d+):(\d+)\] ([^\n]*)`)
-	mayBeTab      = regexp.MustCompile(`cannot start any token|tab character`)
-	unknownAnchor = regexp.MustCompile(`unknown anchor '([^']*)'`)
-)
-
-// syntax reports what the YAML reader refused. Its errors know the line at best,
-// so a second reader is asked for the place.
-func (d *document) syntax(err error) {
-	message := strings.TrimPrefix(err.Error(), "yaml: ")
-	line, column := 1, 1
-	if m := yamlLine.FindStringSubmatch(message); m != nil {
-		line, _ = strconv.Atoi(m[1])
-		message = strings.Replace(message, m[0], "", 1)
-		if strings.HasPrefix(message, "did not find expected") {
-			line++ // the reader's parser counts from 0, its scanner from 1
-		}
-		column = d.firstColumn(line)
-	}
-	if m := unknownAnchor.FindStringSubmatch(message); m != nil {
-		line, column = d.find("*" + m[1])
-		d.at(line, column, fmt.Sprintf("the alias *%s has no anchor &%s before it", m[1], m[1]), "")
-		return
-	}
-	if at := bytes.IndexFunc(d.src, isControl); at >= 0 {
-		line, column = position(d.src, at)
-		d.at(line, column, "a control character is not allowed here", "")
-		return
-	}
-	if tabLine, ok := d.tabIndent(); ok && mayBeTab.MatchString(message) {
-		d.at(tabLine, 1, "a tab is used for indentation", "YAML wants spaces")
-		return
-	}
-	second := safely(func() error { _, err := yamlparser.ParseBytes(d.src, 0); return err })
-	if second != nil {
-		if m := yamlPosition.FindStringSubmatch(second.Error()); m != nil {
-			line, _ = strconv.Atoi(m[1])
-			column, _ = strconv.Atoi(m[2])
-			message = m[3]
-		}
-	}
-	line = min(max(line, 1), bytes.Count(d.src, []byte("\n"))+1)
-	d.at(line, column, "YAML syntax: "+strings.TrimSuffix(message, "."), d.syntaxHint(line))
-}
-
-func (d *document) syntaxHint(line int) string {
-	text := string(d.line(line))
-	if i := strings.Index(text, "${{"); i > 0 && !strings.ContainsAny(text[i-1:i], `'"`) {
-		return `put a value with ${{ }} in quotes: '${{ … }}'`
-	}
-	return ""
-}
-
-func (d *document) firstColumn(line int) int {
-	text := d.line(line)
-	return 1 + len(text) - len(bytes.TrimLeft(text, " "))
-}
-
-func (d *document) line(n int) []byte {
-	lines := bytes.SplitN(d.src, []byte("\n"), n+1)
-	if n < 1 || n > len(lines) {
-		return nil
-	}
-	return lines[n-1]
-}
-
-func (d *document) tabIndent() (int, bool) {
-	for i, line := range bytes.Split(d.src, []byte("\n")) {
-		indent := line[:len(line)-len(bytes.TrimLeft(line, " \t"))]
-		if bytes.ContainsRune(indent, '\t') && len(indent) < len(bytes.TrimRight(line, "\r")) {
-			return i + 1, true
-		}
-	}
-	return 0, false
-}
-
-func (d *document) find(text string) (line, column int) {
-	if i := bytes.Index(d.src, []byte(text)); i >= 0 {
-		return position(d.src, i)
-	}
-	return 1, 1
-}
-
 func isControl(r rune) bool {
 	return r < ' ' && r != '\n' && r != '\r' && r != '\t' || r == 0x7f
 }
@@ -193,12 +136,31 @@ func position(src []byte, offset int) (line, column int) {
 // at records a problem, each only once.
 func (d *document) at(line, column int, message, hint string) {
 	p := Problem{File: d.file, Line: line, Column: column, Message: message, Hint: hint}
-	if d.seen[p] || len(d.problems) >= MaxProblems {
+	if d.full() || d.seen[p] {
 		return
 	}
 	d.seen[p] = true
 	d.problems = append(d.problems, p)
 }
+
+// misspelt records an unknown word at a node, with the name that it most likely
+// meant. What an alias repeats is not looked for again.
+func (d *document) misspelt(n *yaml.Node, message, word string, names []string) {
+	m := misspelling{n, message}
+	if d.full() || d.misspellings[m] {
+		return
+	}
+	d.misspellings[m] = true
+	d.node(n, message, didYouMean(word, names))
+}
+
+type misspelling struct {
+	node    *yaml.Node
+	message string
+}
+
+// full tells that no more problems are taken, so that none need be looked for.
+func (d *document) full() bool { return len(d.problems) >= MaxProblems }
 
 // node records a problem at a node.
 func (d *document) node(n *yaml.Node, message, hint string) { d.at(n.Line, n.Column, message, hint) }
@@ -207,11 +169,17 @@ func (d *document) node(n *yaml.Node, message, hint string) { d.at(n.Line, n.Col
 // of a flow file can hold. False means that the tree must not be walked.
 func (d *document) checkTree(root *yaml.Node) bool {
 	w := treeWalk{d: d, known: map[*yaml.Node]extent{}, open: map[*yaml.Node]bool{}}
-	if size := w.visit(root, 0).size; size > MaxNodes && !w.fatal {
+	switch all := w.visit(root, 0); {
+	case w.fatal:
+		return false
+	case all.size > MaxNodes:
 		d.node(root, "the file's aliases unfold to too many values", fmt.Sprintf("at most %d are read", int(MaxNodes)))
 		return false
+	case all.text > MaxText:
+		d.node(root, "the file's aliases unfold to too much text", fmt.Sprintf("at most %d bytes are read", MaxText))
+		return false
 	}
-	return !w.fatal
+	return true
 }
 
 type treeWalk struct {
@@ -224,6 +192,7 @@ type treeWalk struct {
 // extent is how large and how deep a node is, with aliases unfolded.
 type extent struct {
 	size   int // capped
+	text   int // bytes of scalars; capped
 	height int // levels of lists and maps
 }
 
@@ -252,10 +221,10 @@ func (w *treeWalk) visit(n *yaml.Node, depth int) extent {
 	if n.Kind == yaml.MappingNode {
 		w.checkKeys(n)
 	}
-	sum := extent{size: 1}
+	sum := extent{size: 1, text: len(n.Value)}
 	for _, child := range n.Content {
 		e := w.visit(child, depth+1)
-		sum = extent{min(sum.size+e.size, MaxNodes+1), max(sum.height, e.height+1)}
+		sum = extent{min(sum.size+e.size, MaxNodes+1), min(sum.text+e.text, MaxText+1), max(sum.height, e.height+1)}
 	}
 	w.known[n] = sum
 	return sum
@@ -277,7 +246,7 @@ func (w *treeWalk) checkTag(n *yaml.Node) {
 
 func (w *treeWalk) checkKeys(n *yaml.Node) {
 	first := map[string]*yaml.Node{}
-	for i := 0; i+1 < len(n.Content); i += 2 {
+	for i := 0; i+1 < len(n.Content) && !w.d.full(); i += 2 {
 		key := n.Content[i]
 		if key.Kind != yaml.ScalarNode {
 			w.d.node(key, "a name must be plain text", "")

@@ -68,7 +68,11 @@ func newClient(cfg *Config, base string) *client {
 		ResponseHeaderTimeout: cfg.Timings.Call,
 		MaxIdleConnsPerHost:   2,
 	}
-	opts := []httpcli.ConfigOpt{httpcli.RoundTripper(transport)}
+	var way http.RoundTripper = transport
+	if cfg.Transport != nil {
+		way = cfg.Transport(transport)
+	}
+	opts := []httpcli.ConfigOpt{httpcli.RoundTripper(way)}
 	if cfg.Principal != "" && cfg.Secret != "" {
 		opts = append(opts, httpcli.BasicAuth(cfg.Principal, cfg.Secret))
 	}
@@ -123,6 +127,25 @@ func (c *client) leader(ctx context.Context) (*mesos.MasterInfo, error) {
 		return nil, err
 	}
 	return answer.GetGetMaster().GetMasterInfo(), nil
+}
+
+// agents asks the master for its agents.
+func (c *client) agents(ctx context.Context) ([]master.Response_GetAgents_Agent, error) {
+	resp, err := c.operator.Send(mesosclient.RequestSingleton(mastercalls.GetAgents()), mesosclient.ResponseClassSingleton, httpcli.Context(ctx))
+	if resp != nil {
+		defer resp.Close()
+	}
+	if err != nil {
+		return nil, err
+	}
+	var answer master.Response
+	if err := resp.Decode(&answer); err != nil {
+		return nil, err
+	}
+	if answer.GetAgents == nil {
+		return nil, fmt.Errorf("the answer to GET_AGENTS is of type %s", answer.GetType())
+	}
+	return answer.GetAgents.Agents, nil
 }
 
 // response handles answers of the scheduler API.

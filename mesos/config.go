@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"net/url"
 	"os/user"
 	"slices"
@@ -34,6 +35,9 @@ type Config struct {
 	Principal string
 	Secret    string
 	TLS       *tls.Config // for https:// masters
+	// Transport wraps the HTTP transport of each subscription and its calls; nil
+	// leaves it as it is.
+	Transport func(http.RoundTripper) http.RoundTripper
 
 	// Roles to subscribe with; one for now, "*" by default.
 	Roles []string
@@ -84,8 +88,12 @@ type Timings struct {
 	Refuse time.Duration
 	// Revive is the least time between two REVIVE calls; 1 s.
 	Revive time.Duration
-	// AvoidPatience is how long a task waits for an agent that it does not avoid; 30 s.
+	// AvoidPatience is how long a task waits for an agent that it does not avoid, or
+	// that is not avoided for its losses; 30 s.
 	AvoidPatience time.Duration
+	// AvoidMin and AvoidMax bound the time for which an agent is avoided after a
+	// loss; 2 s and 10 min. AvoidWindow after it, its losses are forgotten; 10 min.
+	AvoidMin, AvoidMax, AvoidWindow time.Duration
 
 	// ReconcileMin and ReconcileMax bound the backoff between two explicit
 	// reconciliations of one task; 2 s and 1 min.
@@ -97,6 +105,13 @@ type Timings struct {
 	// KillMin and KillMax bound the backoff between two KILL calls for one task;
 	// 5 s and 1 min.
 	KillMin, KillMax time.Duration
+
+	// Survey is the least time between two questions for the agents of the cluster,
+	// asked while tasks wait; 1 min.
+	Survey time.Duration
+	// Puzzle is how long a task waits before Explain looks for reasons that may pass
+	// by themselves in a moment; 5 s.
+	Puzzle time.Duration
 
 	Tick time.Duration // of housekeeping; 100 ms
 }
@@ -120,12 +135,17 @@ func (t Timings) withDefaults() Timings {
 		{&t.Refuse, 5 * time.Second},
 		{&t.Revive, time.Second},
 		{&t.AvoidPatience, 30 * time.Second},
+		{&t.AvoidMin, 2 * time.Second},
+		{&t.AvoidMax, 10 * time.Minute},
+		{&t.AvoidWindow, 10 * time.Minute},
 		{&t.ReconcileMin, 2 * time.Second},
 		{&t.ReconcileMax, time.Minute},
 		{&t.Implicit, 15 * time.Minute},
 		{&t.Staging, 30 * time.Second},
 		{&t.KillMin, 5 * time.Second},
 		{&t.KillMax, time.Minute},
+		{&t.Survey, time.Minute},
+		{&t.Puzzle, 5 * time.Second},
 		{&t.Tick, 100 * time.Millisecond},
 	} {
 		if *d.value <= 0 {

@@ -80,6 +80,7 @@ type scheduler struct {
 	history    map[string][]mesos.State // by task
 	places     map[string]mesos.Placement
 	subscribed int
+	onUpdate   func(mesos.Update) // nil, or called with mu held
 	changed    chan struct{}
 }
 
@@ -146,6 +147,9 @@ func (s *scheduler) Update(u mesos.Update) {
 	s.note(func() {
 		s.last[u.TaskID] = u
 		s.history[u.TaskID] = append(s.history[u.TaskID], u.State)
+		if s.onUpdate != nil {
+			s.onUpdate(u)
+		}
 	})
 	s.Acknowledge(u)
 }

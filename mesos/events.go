@@ -14,7 +14,7 @@ func (f *Framework) connected(s *session, e *scheduler.Event_Subscribed) {
 	now := time.Now()
 	f.mu.Lock()
 	f.session = s
-	f.link.since, f.link.err = now, nil
+	f.link.since, f.link.err, f.link.nextSurvey = now, nil, time.Time{}
 	f.supply = supply{busy: now}
 	for _, x := range f.asks.open {
 		x.due, x.tries = now, 0
@@ -119,7 +119,9 @@ func (f *Framework) offered(offers []mesos.Offer) {
 		f.table.offered(o, now)
 		f.offers.add(o)
 		a := f.table.agent(o.agent.ID)
-		a.largest = a.largest.Max(f.offers.free(o.agent.ID))
+		free := f.offers.free(o.agent.ID)
+		a.largest = a.largest.Max(free)
+		a.spare(free, now.Add(f.offerMemory()))
 	}
 	f.link.lastOffer = now
 	f.mu.Unlock()
@@ -127,9 +129,18 @@ func (f *Framework) offered(offers []mesos.Offer) {
 	notify(f.match)
 }
 
+// offerMemory is how long an offer that was declined says what is free: by then it
+// has come again, or somebody else has it.
+func (f *Framework) offerMemory() time.Duration {
+	return f.cfg.Timings.OfferHold + 2*f.cfg.Timings.Refuse
+}
+
 func (f *Framework) rescinded(id mesos.OfferID) {
 	f.mu.Lock()
-	if !f.offers.remove(id.Value) {
+	if o := f.offers.byID[id.Value]; o != nil {
+		f.offers.remove(id.Value)
+		f.table.agent(o.agent.ID).free = f.offers.free(o.agent.ID)
+	} else {
 		if fl := f.flights[id.Value]; fl != nil {
 			fl.void = true
 			fl.rescinded = append(fl.rescinded, id)
@@ -142,6 +153,9 @@ func (f *Framework) rescinded(id mesos.OfferID) {
 func (f *Framework) updated(u Update) {
 	now := time.Now()
 	f.mu.Lock()
+	if r := f.table.tasks[u.TaskID]; r != nil && u.State == Finished && f.table.finished(u.AgentID, r.launched) {
+		f.pardon([]*agentRecord{f.table.agents[u.AgentID]}, "a task has finished there")
+	}
 	f.table.observe(u, now)
 	f.asks.answered(u.TaskID)
 	if !u.State.Live() {

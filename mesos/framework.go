@@ -61,6 +61,7 @@ type linkState struct {
 	// implicit is when the last implicit reconciliation was asked for, next when
 	// the next one is due.
 	implicit, nextImplicit time.Time
+	nextSurvey             time.Time // not before; see survey
 }
 
 // supply is what the master has been told about our wish for offers.
@@ -122,7 +123,7 @@ func (f *Framework) Submit(tasks ...Task) {
 			f.report(t.ID, ErrorState, "", "", err.Error())
 			continue
 		}
-		f.queue.tasks[t.ID] = newWaiting(t, x, now)
+		f.queue.add(newWaiting(t, x, now))
 		f.supply.newWork = true
 	}
 	f.supply.busy = now
@@ -140,8 +141,7 @@ func (f *Framework) Withdraw(taskID string) bool {
 
 // cancel stops a task that has not gone out yet. f.mu is held.
 func (f *Framework) cancel(taskID string, why cancellation) bool {
-	if f.queue.tasks[taskID] != nil {
-		delete(f.queue.tasks, taskID)
+	if f.queue.remove(taskID) {
 		return true
 	}
 	if r := f.table.tasks[taskID]; r != nil && r.state == placing {

@@ -264,7 +264,7 @@ func TestReviveIsRateLimited(t *testing.T) {
 	}
 	f.cfg.Timings.Revive = time.Second
 	f.session = &session{f: f, sender: newSender(nil)}
-	f.queue.tasks["t1"] = waitingTask("t1", "billing")
+	f.queue.add(waitingTask("t1", "billing"))
 	for _, c := range []struct {
 		at   time.Duration
 		want int64 // REVIVE calls so far
@@ -384,7 +384,7 @@ func TestMessages(t *testing.T) {
 }
 
 func TestExplain(t *testing.T) {
-	r, m, s := connect(t, nil)
+	r, m, s := connect(t, func(c *Config) { c.Timings.Puzzle = 1 })
 	expect := func(task, part string) {
 		t.Helper()
 		if got := r.Explain(task); !strings.Contains(got, part) {
@@ -392,26 +392,25 @@ func TestExplain(t *testing.T) {
 		}
 	}
 	expect("t0", "not known")
-	big := testTask("big", 1, 64<<10)
-	r.Submit(big)
+	r.Submit(testTask("big", 1, 64<<10))
 	expect("big", "no offers at all since")
 	s.send(offersEvent(testOffer("o1", "a1", 8, 32<<10)))
 	eventually(t, "offer", func() bool { return len(r.Agents()) == 1 })
-	expect("big", "needs 64.03 GB of memory, the most that one has offered is 32 GB of memory")
+	expect("big", "no agent with 68.7 GB of memory has been seen: the most that one has offered is 34.4 GB")
 	r.Submit(testTask("t1", 6, 1024))
 	m.want(scheduler.Call_ACCEPT)
-	expect("t1", "STAGING on agent a1.example")
+	expect("t1", "STAGING on a1.example since")
 	s.send(offersEvent(testOffer("o2", "a1", 1.9, 30<<10)))
 	eventually(t, "offer", func() bool { return r.Metrics().Offers.Load() == 2 })
 	r.Submit(testTask("t2", 4, 1024))
-	expect("t2", "large enough but busy: it needs 4.1 CPUs, the largest offer has 1.9 CPUs")
+	expect("t2", "the only agent is large enough but busy: it needs 4.1 CPUs, the most free on one is 1.9 CPUs")
 	avoids := testTask("t3", 4, 1024)
 	avoids.AvoidAgents = []string{"a1"}
 	r.Submit(avoids)
-	expect("t3", "avoids")
+	expect("t3", "the only agent that is large enough is avoided: a1.example has lost this task before")
 	close(s.over)
 	get(t, r.handler.disconnected, "Disconnected")
-	expect("t2", "waits for the Mesos master")
+	expect("t2", "no connection to a Mesos master since")
 }
 
 func TestAvoidedAgents(t *testing.T) {

@@ -30,6 +30,7 @@ func (f *Framework) houseLoop(ctx context.Context) {
 		}
 		f.mu.Lock()
 		now := time.Now()
+		f.pardon(f.table.lapsed(now), "its time is over")
 		if f.session != nil {
 			f.repeat(now)
 			if !now.Before(scan) {
@@ -37,6 +38,7 @@ func (f *Framework) houseLoop(ctx context.Context) {
 				scan = now.Add(f.scanPace())
 			}
 			f.balance(now)
+			f.survey(now)
 		}
 		f.mu.Unlock()
 	}
@@ -60,7 +62,18 @@ func (f *Framework) repeat(now time.Time) {
 	}
 	f.metrics.Reconciled.Add(int64(tasks))
 	if !now.Before(f.link.nextImplicit) {
+		f.askSilent(now)
 		f.reconcileAll(now)
+	}
+}
+
+// askSilent asks for the tasks that the last implicit reconciliation did not
+// mention: Mesos answers it only for those that it has.
+func (f *Framework) askSilent(now time.Time) {
+	for _, r := range f.table.tasks {
+		if r.state.Live() && r.state != placing && r.news.Before(f.link.implicit) {
+			f.asks.add(TaskRef{r.id, r.agentID}, now)
+		}
 	}
 }
 
@@ -82,7 +95,7 @@ func (f *Framework) scan(now time.Time) {
 		for xid, x := range a.executors {
 			f.checkExecutor(id, xid, x, now)
 		}
-		if len(a.executors) == 0 && now.Sub(a.lastOffer) > agentMemory {
+		if len(a.executors) == 0 && now.Sub(a.lastOffer) > agentMemory && f.table.avoided[id] == nil {
 			delete(f.table.agents, id)
 		}
 	}

@@ -2,12 +2,8 @@ package mesos
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
-	"strings"
 	"time"
-
-	"github.com/baas-batch/baas/mesos/placement"
 )
 
 // TaskInfo is one row of the task table.
@@ -26,10 +22,15 @@ type TaskInfo struct {
 // AgentInfo is one agent as offers and tasks have shown it.
 type AgentInfo struct {
 	Agent
-	Offered   Resources      `json:"offered"` // in hand now
-	Largest   Resources      `json:"largest"` // most that was offered at once
-	Executors []ExecutorInfo `json:"executors,omitempty"`
-	LastOffer time.Time      `json:"last_offer,omitzero"`
+	Offered Resources `json:"offered"`          // in hand now
+	Largest Resources `json:"largest"`          // most that was offered at once
+	Total   Resources `json:"total"`            // as the master said; zero if it does not tell
+	Closed  string    `json:"closed,omitempty"` // why the master offers nothing of it
+	// AvoidedUntil is when tasks may go there again, after Losses in a row.
+	AvoidedUntil time.Time      `json:"avoided_until,omitzero"`
+	Losses       int            `json:"losses,omitempty"`
+	Executors    []ExecutorInfo `json:"executors,omitempty"`
+	LastOffer    time.Time      `json:"last_offer,omitzero"`
 }
 
 // ExecutorInfo is one executor that is believed to live.
@@ -84,6 +85,10 @@ func (f *Framework) Agents() []AgentInfo {
 		info := AgentInfo{
 			Agent: a.Agent, LastOffer: a.lastOffer,
 			Offered: resourcesOf(f.offers.free(id)), Largest: resourcesOf(a.largest),
+			Total: resourcesOf(a.total), Closed: a.closed, Losses: a.blame.losses,
+		}
+		if f.table.avoided[id] != nil {
+			info.AvoidedUntil = a.blame.until
 		}
 		for xid, x := range a.executors {
 			info.Executors = append(info.Executors, ExecutorInfo{
@@ -107,95 +112,4 @@ func (f *Framework) Waiting() []Task {
 		out[i] = w.Task
 	}
 	return out
-}
-
-// Explain says in a sentence where a task is, or why it waits.
-func (f *Framework) Explain(taskID string) string {
-	now := time.Now()
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if r := f.table.tasks[taskID]; r != nil {
-		row := f.taskRow(r)
-		return fmt.Sprintf("%s on agent %s since %s", row.State, cmp.Or(row.Hostname, row.AgentID, "unknown"), since(now, r.since))
-	}
-	w := f.queue.tasks[taskID]
-	switch {
-	case w == nil:
-		return "not known to the framework"
-	case f.session == nil:
-		return fmt.Sprintf("waits for the Mesos master, not reached since %s: %v", since(now, f.link.since), f.link.err)
-	}
-	return fmt.Sprintf("waits since %s: %s", since(now, w.Submitted), f.whyWaiting(w, now))
-}
-
-func since(now, t time.Time) string { return now.Sub(t).Round(time.Second).String() + " ago" }
-
-// whyWaiting compares a task with what agents have and had to give.
-func (f *Framework) whyWaiting(w *waiting, now time.Time) string {
-	need := w.need.Add(w.executor.overhead)
-	var largest, free placement.Vector
-	fitting, avoided := 0, 0
-	for id, a := range f.table.agents {
-		largest = largest.Max(a.largest)
-		free = free.Max(f.offers.free(id))
-		if need.Fits(a.largest) {
-			fitting++
-			if slices.Contains(w.AvoidAgents, id) {
-				avoided++
-			}
-		}
-	}
-	switch {
-	case f.link.lastOffer.IsZero() || f.link.lastOffer.Before(f.link.since) && len(f.offers.byID) == 0:
-		return "no offers at all since the framework subscribed " + since(now, f.link.since)
-	case fitting == 0:
-		if lacks := shortage(need, largest); lacks != "" {
-			// After a takeover only the free rest of an agent has been seen.
-			return "no agent has offered enough so far: it " + lacks
-		}
-		return "no single agent has all that it needs: " + amounts(need)
-	case fitting == avoided:
-		return "the only agents large enough are ones that it avoids"
-	case len(f.offers.byID) == 0:
-		return fmt.Sprintf("%d agents are large enough but busy; last offer %s", fitting, since(now, f.link.lastOffer))
-	}
-	if lacks := shortage(need, free); lacks != "" {
-		return fmt.Sprintf("%d agents are large enough but busy: it %s", fitting, strings.Replace(lacks, "the most that one has offered is", "the largest offer has", 1))
-	}
-	return fmt.Sprintf("%d agents are large enough but busy or reserved for tasks before it", fitting)
-}
-
-// shortage names the first resource of which even the largest has too little.
-func shortage(need, largest placement.Vector) string {
-	for i := range need {
-		if need[i] > largest[i] {
-			return fmt.Sprintf("needs %s, the most that one has offered is %s (executor included)", amount(i, need[i]), amount(i, largest[i]))
-		}
-	}
-	return ""
-}
-
-func amounts(v placement.Vector) string {
-	var parts []string
-	for i := range v {
-		if v[i] > 0 {
-			parts = append(parts, amount(i, v[i]))
-		}
-	}
-	return strings.Join(parts, ", ")
-}
-
-func amount(dimension int, v int64) string {
-	n := float64(v) / 1000
-	switch dimension {
-	case placement.CPUs:
-		return fmt.Sprintf("%g CPUs", n)
-	case placement.GPUs:
-		return fmt.Sprintf("%g GPUs", n)
-	}
-	what := map[int]string{placement.Mem: "memory", placement.Disk: "disk"}[dimension]
-	if n >= 1024 {
-		return fmt.Sprintf("%.4g GB of %s", n/1024, what)
-	}
-	return fmt.Sprintf("%.4g MB of %s", n, what)
 }

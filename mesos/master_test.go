@@ -34,6 +34,7 @@ type scripted struct {
 	http    chan *http.Request                                     // headers of everything that reached the scheduler API
 	answer  func(w http.ResponseWriter, call *scheduler.Call) bool // true: answered
 	leader  func(w http.ResponseWriter) bool                       // of GET_MASTER
+	agents  func(w http.ResponseWriter) bool                       // of GET_AGENTS
 }
 
 // eventStream is the open answer to one SUBSCRIBE.
@@ -66,6 +67,14 @@ func (m *scripted) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if r.URL.Path == operatorPath {
+		var asked master.Call
+		if err := asked.Unmarshal(body); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		if asked.Type == master.Call_GET_AGENTS && m.agents != nil && m.agents(w) {
+			return
+		}
 		m.getMaster(w)
 		return
 	}

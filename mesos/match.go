@@ -56,6 +56,7 @@ func (f *Framework) matchOnce(p *placement.Placer, now time.Time) {
 		return
 	}
 	tasks := f.queue.list()
+	number(tasks)
 	round := f.round(tasks, now)
 	for _, fl := range f.takeOff(p.Place(round), tasks, round.Agents, now) {
 		f.placements.Go(func() { f.fly(fl) })
@@ -70,7 +71,10 @@ func (f *Framework) round(tasks []*waiting, now time.Time) *placement.Round {
 		if slices.ContainsFunc(offers, func(o *offer) bool { return o.down }) {
 			continue
 		}
-		a := placement.Agent{ID: id, Free: f.offers.free(id), Executors: make(map[string]placement.Executor)}
+		a := placement.Agent{
+			ID: id, Free: f.offers.free(id), Executors: make(map[string]placement.Executor),
+			Avoided: f.table.avoided[id] != nil,
+		}
 		for xid, x := range f.table.agent(id).executors {
 			a.Executors[xid] = x.state()
 		}
@@ -79,29 +83,16 @@ func (f *Framework) round(tasks []*waiting, now time.Time) *placement.Round {
 	if len(r.Agents) == 0 {
 		return r
 	}
+	shun := f.shunning(now)
 	r.Tasks = make([]placement.Task, len(tasks))
 	for i, w := range tasks {
 		r.Tasks[i] = placement.Task{
 			Owner: w.Owner, Priority: w.Priority, Age: w.Submitted.UnixNano(), Need: w.need,
 			Executor: w.executor.id, Overhead: w.executor.overhead,
-			Avoid: w.AvoidAgents, Strict: f.strict(w, now),
+			Avoid: w.AvoidAgents, Strict: shun.strict(w), LastResort: shun.lastResort(w),
 		}
 	}
 	return r
-}
-
-// strict tells whether a task is to wait for an agent that it does not avoid: for
-// a while, if there is one that is large enough.
-func (f *Framework) strict(w *waiting, now time.Time) bool {
-	if len(w.AvoidAgents) == 0 || now.Sub(w.Submitted) > f.cfg.Timings.AvoidPatience {
-		return false
-	}
-	for id, a := range f.table.agents {
-		if w.need.Add(w.executor.overhead).Fits(a.largest) && !slices.Contains(w.AvoidAgents, id) {
-			return true
-		}
-	}
-	return false
 }
 
 // takeOff moves what was placed from the queue to the table, with all offers of
@@ -122,8 +113,9 @@ func (f *Framework) takeOff(placed []placement.Assignment, tasks []*waiting, age
 			out = append(out, fl)
 		}
 		fl.add(w, p.Starts)
-		delete(f.queue.tasks, w.ID)
+		f.queue.remove(w.ID)
 		f.table.place(w, agentID, now)
+		f.table.spend(w, agentID, p.Starts)
 	}
 	return out
 }
@@ -225,7 +217,7 @@ func (f *Framework) grounded(fl *flight, g *group, i int, now time.Time) bool {
 		f.report(w.ID, KilledState, fl.agent.ID, g.executor.id, "killed before it was launched")
 	case !asked:
 		// Nobody has heard of this placement: the task keeps its ID.
-		f.queue.tasks[w.ID] = w
+		f.queue.add(w)
 		notify(f.match)
 	case errors.Is(g.answers[i].Err, context.Canceled):
 		// Nobody knows how far the handler came before its time was up.

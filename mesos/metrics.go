@@ -23,6 +23,8 @@ type Metrics struct {
 	Reconciled    atomic.Int64 // tasks asked for explicitly
 	FailedCalls   atomic.Int64
 	UnknownEvents atomic.Int64
+	Blames        atomic.Int64 // losses that agents were charged with
+	Avoided       atomic.Int64 // agents avoided for their losses, now
 	// TimeToPlace is from Submit to ACCEPT.
 	TimeToPlace Histogram
 }

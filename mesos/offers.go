@@ -37,17 +37,7 @@ func newOffer(o *mesos.Offer, now time.Time) *offer {
 		if !plain(r) {
 			continue
 		}
-		value := placement.Milli(r.GetScalar().GetValue())
-		switch r.Name {
-		case "cpus":
-			out.free[placement.CPUs] += value
-		case "mem":
-			out.free[placement.Mem] += value
-		case "disk":
-			out.free[placement.Disk] += value
-		case "gpus":
-			out.free[placement.GPUs] += value
-		}
+		addTo(&out.free, r)
 	}
 	for _, id := range o.ExecutorIDs {
 		out.executors = append(out.executors, id.Value)
@@ -56,6 +46,20 @@ func newOffer(o *mesos.Offer, now time.Time) *offer {
 		out.down = !now.Before(time.Unix(0, u.Start.Nanoseconds))
 	}
 	return out
+}
+
+func addTo(v *placement.Vector, r *mesos.Resource) {
+	value := placement.Milli(r.GetScalar().GetValue())
+	switch r.Name {
+	case "cpus":
+		v[placement.CPUs] += value
+	case "mem":
+		v[placement.Mem] += value
+	case "disk":
+		v[placement.Disk] += value
+	case "gpus":
+		v[placement.GPUs] += value
+	}
 }
 
 func plain(r *mesos.Resource) bool {

@@ -13,14 +13,48 @@ type waiting struct {
 	Task
 	need     placement.Vector
 	executor *executor
+	before   int // tasks of the same owner and priority before it, at the last match
 }
+
+// whole is what the task needs where its executor has yet to start.
+func (w *waiting) whole() placement.Vector { return w.need.Add(w.executor.overhead) }
 
 // queue holds the tasks that wait for a place.
 type queue struct {
 	tasks map[string]*waiting
+	ranks map[rank]int // how many tasks of each
 }
 
-func newQueue() *queue { return &queue{tasks: make(map[string]*waiting)} }
+// rank is what decides about a task's turn, besides its age.
+type rank struct {
+	priority int
+	owner    string
+}
+
+func (w *waiting) rank() rank { return rank{w.Priority, w.Owner} }
+
+func newQueue() *queue {
+	return &queue{tasks: make(map[string]*waiting), ranks: make(map[rank]int)}
+}
+
+func (q *queue) add(w *waiting) {
+	q.remove(w.ID)
+	q.tasks[w.ID] = w
+	q.ranks[w.rank()]++
+}
+
+// remove tells whether the task was there.
+func (q *queue) remove(id string) bool {
+	w := q.tasks[id]
+	if w == nil {
+		return false
+	}
+	delete(q.tasks, id)
+	if q.ranks[w.rank()]--; q.ranks[w.rank()] == 0 {
+		delete(q.ranks, w.rank())
+	}
+	return true
+}
 
 // list gives the tasks in the order of service, as far as that is known before a
 // match: by priority, then age.
@@ -33,6 +67,15 @@ func (q *queue) list() []*waiting {
 		return cmp.Or(cmp.Compare(b.Priority, a.Priority), a.Submitted.Compare(b.Submitted), cmp.Compare(a.ID, b.ID))
 	})
 	return out
+}
+
+// number notes on each task of a list how many of its rank stand before it.
+func number(list []*waiting) {
+	seen := make(map[rank]int)
+	for _, w := range list {
+		w.before = seen[w.rank()]
+		seen[w.rank()]++
+	}
 }
 
 // least is the smallest task in Mesos's eyes: one that uses nothing is refused.

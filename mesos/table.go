@@ -1,6 +1,7 @@
 package mesos
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/baas-batch/baas/mesos/placement"
@@ -19,6 +20,7 @@ type record struct {
 	need       placement.Vector
 	since      time.Time // of the state
 	news       time.Time // launch or last update
+	launched   time.Time // by this process; zero for an adopted task
 	adopted    bool
 	cancel     cancellation
 }
@@ -39,7 +41,25 @@ type agentRecord struct {
 	executors map[string]*executorRecord
 	largest   placement.Vector // most that was ever offered at once
 	lastOffer time.Time
+	free      placement.Vector // as last heard of; see freeAt
+	freeUntil time.Time
+	total     placement.Vector // all that it has, as the master said; zero if that is not known
+	surveyed  time.Time        // when the master said so
+	closed    string           // why the master offers nothing of it, "" if it may
+	launched  time.Time        // last launch
+	blame     blame
 }
+
+// capacity is what the agent could hold for us, as far as is known.
+func (a *agentRecord) capacity() placement.Vector {
+	if a.closed != "" {
+		return placement.Vector{}
+	}
+	return a.largest.Max(a.total)
+}
+
+// name is for people.
+func (a *agentRecord) name() string { return cmp.Or(a.Hostname, a.ID) }
 
 // executorRecord is an executor that lives or is about to.
 type executorRecord struct {
@@ -55,16 +75,18 @@ type executorRecord struct {
 // table is what the framework knows of tasks, executors and agents. It does no
 // locking and knows no clock.
 type table struct {
-	tasks  map[string]*record
-	agents map[string]*agentRecord
-	held   map[string]placement.Vector // by owner, of tasks not yet ended
+	tasks   map[string]*record
+	agents  map[string]*agentRecord
+	avoided map[string]*agentRecord     // those of agents on which nothing new is placed now
+	held    map[string]placement.Vector // by owner, of tasks not yet ended
 }
 
 func newTable() *table {
 	return &table{
-		tasks:  make(map[string]*record),
-		agents: make(map[string]*agentRecord),
-		held:   make(map[string]placement.Vector),
+		tasks:   make(map[string]*record),
+		agents:  make(map[string]*agentRecord),
+		avoided: make(map[string]*agentRecord),
+		held:    make(map[string]placement.Vector),
 	}
 }
 
@@ -103,13 +125,24 @@ func (t *table) place(task *waiting, agentID string, now time.Time) {
 	e.idle = time.Time{}
 }
 
+// spend takes a task off what its agent has free.
+func (t *table) spend(w *waiting, agentID string, starts bool) {
+	cost := w.need
+	if starts {
+		cost = w.whole()
+	}
+	a := t.agent(agentID)
+	a.free = a.free.Sub(cost).Max(placement.Vector{})
+}
+
 // launched notes that the task's ACCEPT is on its way.
 func (t *table) launched(id string, now time.Time) {
 	r := t.tasks[id]
 	if r == nil {
 		return
 	}
-	r.state, r.since, r.news = Staging, now, now
+	r.state, r.since, r.news, r.launched = Staging, now, now, now
+	t.agent(r.agentID).launched = now
 	t.enlist(r, now)
 }
 
@@ -212,7 +245,7 @@ func (t *table) describe(id, owner string, need placement.Vector) {
 func (t *table) offered(o *offer, now time.Time) {
 	a := t.agent(o.agent.ID)
 	a.Agent = o.agent
-	a.lastOffer = now
+	a.lastOffer, a.closed = now, ""
 	for _, id := range o.executors {
 		a.executor(id, now).started = true
 	}
@@ -229,7 +262,7 @@ func (t *table) executorLost(agentID, executorID string) {
 func (t *table) agentLost(agentID string) {
 	if a := t.agents[agentID]; a != nil {
 		clear(a.executors)
-		a.largest = placement.Vector{}
+		a.largest, a.total, a.free = placement.Vector{}, placement.Vector{}, placement.Vector{}
 	}
 }
 
@@ -248,7 +281,7 @@ func (e *executorRecord) state() placement.Executor {
 func (t *table) total() placement.Vector {
 	var sum placement.Vector
 	for _, a := range t.agents {
-		sum = sum.Add(a.largest)
+		sum = sum.Add(a.capacity())
 	}
 	return sum
 }

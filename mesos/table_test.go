@@ -1,7 +1,6 @@
 package mesos
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -297,29 +296,4 @@ func TestFilesOfAnAgent(t *testing.T) {
 	if _, err := ReadFile(t.Context(), host, "/a", -1, 1); err == nil {
 		t.Error("a negative offset is taken")
 	}
-}
-
-func FuzzRecordReader(f *testing.F) {
-	for _, seed := range []string{"", "5\nhello", "0\n0\n2\nhi3\nyou", "12", "5\nhel", "x\n", "-1\n", "99999999999\n", " 3 \nabc", strings.Repeat("1", 100)} {
-		f.Add([]byte(seed))
-	}
-	f.Fuzz(func(t *testing.T, data []byte) {
-		r := newRecordReader(bytes.NewReader(data))
-		total := 0
-		for {
-			record, err := r.ReadFrame()
-			if err != nil {
-				if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, errRecord) {
-					t.Fatalf("error of another kind: %v", err)
-				}
-				return
-			}
-			if len(record) == 0 || !bytes.Contains(data, record) {
-				t.Fatalf("record %q is not in %q", record, data)
-			}
-			if total += len(record); total > len(data) {
-				t.Fatalf("more came out than went in: %q", data)
-			}
-		}
-	})
 }

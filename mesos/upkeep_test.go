@@ -110,6 +110,23 @@ func TestImplicitReconciliationIsRepeated(t *testing.T) {
 	}
 }
 
+// A task that Mesos has lost sight of is not in its answers: it is asked for by name.
+func TestTaskMissingFromReconciliationIsAskedFor(t *testing.T) {
+	_, m, s := connect(t, func(c *Config) { c.Timings.Implicit = 400 * time.Millisecond })
+	s.send(statusEvent("t1", "a1", "x", mesos.TASK_RUNNING, "u1"), statusEvent("t2", "a1", "x", mesos.TASK_RUNNING, "u2"))
+	named := map[string]bool{}
+	for !named["t2"] {
+		c := m.until(scheduler.Call_RECONCILE)
+		for _, x := range c.Reconcile.Tasks {
+			named[x.TaskID.Value] = true
+		}
+		s.send(statusEvent("t1", "a1", "x", mesos.TASK_RUNNING, "")) // as Mesos answers for what it has
+	}
+	if named["t1"] {
+		t.Error("a task is asked for that was in the answer")
+	}
+}
+
 func TestIdleExecutorIsShutDown(t *testing.T) {
 	r, m, s := connect(t, func(c *Config) { c.ExecutorIdle = 50 * time.Millisecond })
 	r.Submit(testTask("t1", 1, 100))

@@ -95,10 +95,19 @@ func standIn(ctx workflow.Context, in api.RunInput) (api.RunResult, error) {
 		ActivityID: "work-1", StartToCloseTimeout: time.Hour,
 	}), api.ActivityRunTasklets)
 
+	if in.Requested == relayed {
+		return relay(ctx, &state)
+	}
 	var how string
 	selector := workflow.NewSelector(ctx)
 	selector.AddReceive(workflow.GetSignalChannel(ctx, "end"), func(c workflow.ReceiveChannel, _ bool) { c.Receive(ctx, &how) })
-	selector.AddReceive(ctx.Done(), func(workflow.ReceiveChannel, bool) { how = "killed" })
+	selector.AddReceive(ctx.Done(), func(workflow.ReceiveChannel, bool) {
+		how = "killed"
+		var request api.KillRequest
+		if workflow.GetSignalChannel(ctx, api.SignalKill).ReceiveAsync(&request) {
+			state.Reason = "killed by " + request.By + ": " + request.Reason
+		}
+	})
 	selector.Select(ctx)
 	state.Status, state.Ended = api.Status(how), workflow.Now(ctx)
 	switch how {
@@ -273,7 +282,7 @@ func TestKillAndList(t *testing.T) {
 	if err := p.Kill(t.Context(), s.Run, "wrong month", "ann"); err != nil {
 		t.Fatal(err)
 	}
-	if r, err := p.Wait(t.Context(), s.Run); err != nil || r.Status != api.StatusKilled || r.Ended.IsZero() {
+	if r, err := p.Wait(t.Context(), s.Run); err != nil || r.Status != api.StatusKilled || r.Ended.IsZero() || r.Reason != "killed by ann: wrong month" {
 		t.Errorf("got %+v, %v", r, err)
 	}
 	eventually(t, "killed run in the listing", func() bool {
@@ -282,7 +291,8 @@ func TestKillAndList(t *testing.T) {
 	if list := listed(t, p, ListOptions{App: "o'ther"}); len(list) != 0 {
 		t.Errorf("got %+v", list)
 	}
-	if err := p.Kill(t.Context(), s.Run, "again", "ann"); !errors.Is(err, ErrNotFound) {
+	var ended *EndedError
+	if err := p.Kill(t.Context(), s.Run, "again", "ann"); !errors.As(err, &ended) || !errors.Is(err, ErrNotFound) || ended.Status != api.StatusKilled {
 		t.Errorf("second kill: %v", err)
 	}
 }

@@ -91,6 +91,7 @@ func (c *Client) state(ctx context.Context, x *execution) (Run, error) {
 		run.Incomplete = "no worker answers: " + err.Error()
 	}
 	run.RunState = state
+	divideActive(&run)
 	c.complete(ctx, &run, x)
 	return run, nil
 }
@@ -220,6 +221,23 @@ func stepOf(a Activity) string {
 		return a.ID[:i]
 	}
 	return a.ID
+}
+
+// divideActive tells what runs from what waits for an offer, by the last heartbeats:
+// they are a second or two old, so the workflow's own count bounds them.
+func divideActive(run *Run) {
+	placed, ended := map[string]int{}, map[string]int{}
+	for _, a := range run.Activities {
+		ended[a.Step] += a.Details.Done
+		for _, t := range a.Details.Tasks {
+			placed[a.Step] += t.Count
+		}
+	}
+	for i := range run.Steps {
+		s := &run.Steps[i]
+		s.Running = min(placed[s.ID], s.Active)
+		s.Waiting = max(0, s.Active-s.Running-ended[s.ID])
+	}
 }
 
 // Watch describes a run again and again until it has ended: the last state given

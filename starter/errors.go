@@ -8,6 +8,7 @@ import (
 
 	"go.temporal.io/api/serviceerror"
 
+	"github.com/baas-batch/baas/api"
 	"github.com/baas-batch/baas/flow"
 )
 
@@ -81,6 +82,21 @@ func (e *RunningError) Error() string {
 // Is makes errors.Is(err, ErrRunning) true.
 func (e *RunningError) Is(target error) bool { return target == ErrRunning }
 
+// EndedError tells that a run has ended, so that there is nothing to kill.
+type EndedError struct {
+	Run    string
+	Status api.Status // killed, failed or succeeded
+}
+
+func (e *EndedError) Error() string {
+	return fmt.Sprintf("run %s has ended already: it %s", e.Run, map[api.Status]string{
+		api.StatusKilled: "was killed", api.StatusFailed: "failed", api.StatusSucceeded: "succeeded",
+	}[e.Status])
+}
+
+// Is makes errors.Is(err, ErrNotFound) true: there is no such run any more.
+func (e *EndedError) Is(target error) bool { return target == ErrNotFound }
+
 // named turns Temporal's errors into those of this package.
 func (c *Client) named(err error) error {
 	var unavailable *serviceerror.Unavailable
@@ -88,6 +104,9 @@ func (c *Client) named(err error) error {
 	case isNotFound(err):
 		return fmt.Errorf("%w: %w", ErrNotFound, err)
 	case errors.As(err, &unavailable), errors.Is(err, context.DeadlineExceeded), isDeadline(err):
+		if !errors.As(err, &unavailable) {
+			err = fmt.Errorf("no answer in time: %w", err)
+		}
 		return &UnreachableError{What: "Temporal", Address: c.address, Err: err}
 	}
 	return err

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 
-	commonpb "go.temporal.io/api/common/v1"
 	enumspb "go.temporal.io/api/enums/v1"
 	workflowpb "go.temporal.io/api/workflow/v1"
 	"go.temporal.io/api/workflowservice/v1"
@@ -146,27 +145,4 @@ func summary(info *workflowpb.WorkflowExecutionInfo) Summary {
 		s.Ended = info.GetCloseTime().AsTime()
 	}
 	return s
-}
-
-// Kill asks a run to end: its tasks are killed, steps of on_exit run, and it ends
-// as killed. It returns when Temporal has taken the request; Wait tells the end.
-// Killing a run that has ended is ErrNotFound. The reason stands in its history.
-func (c *Client) Kill(ctx context.Context, id, reason, requestedBy string) error {
-	x, err := c.find(ctx, id)
-	if err != nil {
-		return err
-	}
-	if !x.open() {
-		return fmt.Errorf("run %s has ended: %w", x.run, ErrNotFound)
-	}
-	return c.call(ctx, func(ctx context.Context) error {
-		_, err := c.temporal.WorkflowService().RequestCancelWorkflowExecution(ctx, &workflowservice.RequestCancelWorkflowExecutionRequest{
-			Namespace:           c.namespace,
-			WorkflowExecution:   &commonpb.WorkflowExecution{WorkflowId: x.workflowID},
-			FirstExecutionRunId: x.firstID,
-			Identity:            requestedBy,
-			Reason:              reason,
-		})
-		return err
-	})
 }

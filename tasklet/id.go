@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // MaxIDLength is the longest task ID that Mesos takes, in bytes
@@ -36,6 +37,9 @@ func (id TaskID) Validate() error {
 	for _, part := range []string{id.WorkflowID, id.RunID, id.ActivityID} {
 		if part == "" {
 			return fmt.Errorf("task ID %q: a part is empty", id)
+		}
+		if !utf8.ValidString(part) {
+			return fmt.Errorf("task ID %q: not UTF-8", id)
 		}
 		for _, r := range part {
 			if r == '/' || r == '\\' || r == '~' || r < ' ' || r == 0x7f {
@@ -70,7 +74,7 @@ func (k ActivityKey) String() string {
 	return k.WorkflowID + idSeparator + k.RunID + idSeparator + k.ActivityID
 }
 
-// ParseTaskID reads what String wrote.
+// ParseTaskID reads what String wrote, and nothing else: each task has one ID.
 func ParseTaskID(s string) (TaskID, error) {
 	parts := strings.Split(s, idSeparator)
 	if len(parts) != 5 {
@@ -85,5 +89,8 @@ func ParseTaskID(s string) (TaskID, error) {
 		return TaskID{}, fmt.Errorf("task ID %q: generation: %w", s, err)
 	}
 	id := TaskID{parts[0], parts[1], parts[2], first, generation}
+	if id.String() != s {
+		return TaskID{}, fmt.Errorf("task ID %q: its numbers are not written as in %q", s, id)
+	}
 	return id, id.Validate()
 }

@@ -3,6 +3,7 @@ package tasklet
 import (
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 func TestTaskID(t *testing.T) {
@@ -25,6 +26,7 @@ func TestInvalidTaskIDs(t *testing.T) {
 		"empty":         func(id *TaskID) { id.RunID = "" },
 		"partition":     func(id *TaskID) { id.First = -1 },
 		"no generation": func(id *TaskID) { id.Generation = 0 },
+		"not UTF-8":     func(id *TaskID) { id.WorkflowID = "w\xff" },
 		"too long":      func(id *TaskID) { id.WorkflowID = strings.Repeat("w", MaxIDLength) },
 	} {
 		id := good
@@ -33,23 +35,29 @@ func TestInvalidTaskIDs(t *testing.T) {
 			t.Errorf("%s: %q is taken", name, id)
 		}
 	}
-	for _, text := range []string{"", "a~b~c", "w~r~a~x~1", "w~r~a~0~x", "w~r~a~0~0", "w~r~a~0~1~2"} {
+	for _, text := range []string{"", "a~b~c", "w~r~a~x~1", "w~r~a~0~x", "w~r~a~0~0", "w~r~a~0~1~2", "w~r~a~00~1", "w~r~a~+0~1"} {
 		if id, err := ParseTaskID(text); err == nil {
 			t.Errorf("%q is taken as %v", text, id)
 		}
 	}
 }
 
+// FuzzParseTaskID: an ID that is taken is one that Mesos takes, and no two texts
+// stand for the same task.
 func FuzzParseTaskID(f *testing.F) {
-	f.Add("w~r~a~0~1")
-	f.Add("~~~~")
+	for _, text := range []string{"w~r~a~0~1", "~~~~", "w~r~a~00~1", "w~r~a~+1~1", "w~r~a~-0~1", "w~r~a~1_0~1", "w~r~a~0~9223372036854775808", "w\xff~r~a~0~1"} {
+		f.Add(text)
+	}
 	f.Fuzz(func(t *testing.T, text string) {
 		id, err := ParseTaskID(text)
 		if err != nil {
 			return
 		}
-		if again, err := ParseTaskID(id.String()); err != nil || again != id {
-			t.Errorf("%q: %v, %v", text, again, err)
+		if err := id.Validate(); err != nil || len(text) > MaxIDLength || !utf8.ValidString(text) || strings.ContainsAny(text, "/\\\x00\n") {
+			t.Errorf("%q is taken: %v", text, err)
+		}
+		if id.String() != text {
+			t.Errorf("%q and %q are the same task", text, id)
 		}
 	})
 }

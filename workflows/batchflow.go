@@ -53,7 +53,8 @@ type run struct {
 	results map[string]flow.StepResult // of the steps that have ended, for expressions
 
 	killed      bool
-	reason      string // of the first failure
+	kill        *api.KillRequest // nil until the run is to be killed
+	reason      string           // of the first failure
 	failedStep  string
 	outputBytes int // of all steps
 }
@@ -145,7 +146,8 @@ func checkPlan(plan *api.PrepareResult) error {
 func (r *run) abandon(err error) error {
 	r.ended = workflow.Now(r.ctx)
 	if temporal.IsCanceledError(err) {
-		r.status, r.reason = api.StatusKilled, killedReason
+		r.noteKill()
+		r.status, r.reason = api.StatusKilled, r.killReason()
 		r.announce("Killed before any step was started.")
 		return temporal.NewCanceledError(r.result(false))
 	}
@@ -185,6 +187,7 @@ func (r *run) snapshot() (api.RunState, error) {
 		Ended:     r.ended,
 		Params:    r.params,
 		Steps:     make([]api.StepState, len(r.steps)),
+		Kill:      r.kill,
 		Relay:     r.relay,
 	}
 	if r.plan != nil {

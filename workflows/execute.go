@@ -10,8 +10,6 @@ import (
 	"github.com/baas-batch/baas/flow"
 )
 
-const killedReason = "killed on request"
-
 var (
 	attributeApp       = temporal.NewSearchAttributeKeyKeyword(api.AttributeApp)
 	attributeOwner     = temporal.NewSearchAttributeKeyKeyword(api.AttributeOwner)
@@ -101,7 +99,7 @@ func (r *run) outputRoom() int {
 func (r *run) end() (api.RunResult, error) {
 	r.status, r.ended = r.outcome(), workflow.Now(r.ctx)
 	if r.status == api.StatusKilled {
-		r.reason = killedReason + andBefore(r.reason)
+		r.reason = r.killReason() + andBefore(r.reason)
 	}
 	ctx, _ := workflow.NewDisconnectedContext(r.ctx)
 	if err := r.save(ctx); err != nil {
@@ -118,13 +116,6 @@ func (r *run) end() (api.RunResult, error) {
 			r.reason, api.ErrorRunFailed, nil, r.result(false))
 	}
 	return r.result(true), nil
-}
-
-func andBefore(reason string) string {
-	if reason == "" {
-		return ""
-	}
-	return "; before that: " + reason
 }
 
 // save stores the instance's last state. It is retried for as long as storage

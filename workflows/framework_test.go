@@ -25,6 +25,7 @@ func runFramework(t *testing.T, in api.FrameworkInput, answers ...func() (api.Le
 	var suite testsuite.WorkflowTestSuite
 	env = suite.NewTestWorkflowEnvironment()
 	env.SetTestTimeout(time.Minute)
+	env.SetWorkerOptions(patient)
 	env.SetStartWorkflowOptions(client.StartWorkflowOptions{ID: api.FrameworkWorkflowID(in.Name), TaskQueue: api.TaskQueue})
 	Register(env)
 	env.RegisterActivityWithOptions(func(ctx context.Context, in api.LeadInput) (api.LeadResult, error) {

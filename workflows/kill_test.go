@@ -1,6 +1,7 @@
 package workflows
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -57,6 +58,52 @@ steps: {a: {run: ./x, retry: {attempts: 2, backoff: 1h}}, b: {run: ./x, needs: [
 	same(t, "nothing to kill", len(w.kills), 0)
 	if ended := w.state().Ended.Sub(w.state().Started); ended > 2*time.Minute {
 		t.Errorf("the run ended after %v", ended)
+	}
+}
+
+// Who kills, and why, comes as a signal before the cancel.
+func TestKillNamesPersonAndReason(t *testing.T) {
+	for want, requests := range map[string][]api.KillRequest{
+		"killed by ann: wrong month":     {{By: "ann", Reason: "wrong month"}},
+		"killed by ann":                  {{By: "ann"}},
+		"killed on request: wrong month": {{Reason: "wrong month"}},
+		"killed by bob":                  {{By: "ann", Reason: "never came to its cancel"}, {By: "bob"}},
+	} {
+		w := newWorld(t, killable, nil)
+		w.script = func(in api.LaunchInput, _ api.LaunchPartition) (tasklet.Result, time.Duration) {
+			if in.Step == "clean" {
+				return ok(), time.Minute
+			}
+			return ok(), time.Hour
+		}
+		w.env.RegisterDelayedCallback(func() {
+			for _, request := range requests {
+				w.env.SignalWorkflow(api.SignalKill, request)
+			}
+			if w.state().Kill != nil {
+				t.Error("a signal alone kills")
+			}
+			w.env.CancelWorkflow()
+		}, time.Minute)
+		w.killedRun()
+		same(t, "reason", w.state().Reason, want)
+		same(t, "reason of KillTasks", w.kills[0].Reason, want)
+		same(t, "reason of a step", w.state().Steps[0].Reason, want)
+		same(t, "kill", *w.saved[0].Kill, requests[len(requests)-1])
+	}
+}
+
+func TestKillReasonIsBounded(t *testing.T) {
+	w := newWorld(t, killable, nil)
+	w.script = always(ok())
+	w.prepareDelay = time.Hour
+	w.env.RegisterDelayedCallback(func() {
+		w.env.SignalWorkflow(api.SignalKill, api.KillRequest{By: strings.Repeat("b", 10_000), Reason: strings.Repeat("r", 10_000)})
+		w.env.CancelWorkflow()
+	}, time.Minute)
+	w.killedRun()
+	if n := len(w.state().Reason); n > maxReason {
+		t.Errorf("a reason of %d bytes", n)
 	}
 }
 

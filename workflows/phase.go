@@ -225,7 +225,7 @@ func (p *phase) finish(s *step, status api.Status) {
 		s.state.Ended = workflow.Now(p.ctx)
 	}
 	if status == api.StatusKilled {
-		s.state.Reason = killedReason + andBefore(s.state.Reason)
+		s.state.Reason = shorten(p.killReason()+andBefore(s.state.Reason), p.reasonRoom())
 	}
 	if status == api.StatusSucceeded {
 		p.publishOutputs(s)
@@ -260,10 +260,13 @@ func (p *phase) publishOutputs(s *step) {
 // follows the step's name.
 func (p *phase) fail(s *step, reason string) {
 	if s.state.Reason == "" {
-		s.state.Reason = shorten(trimPlace(reason), clamp(maxAllReason/len(p.run.steps), 100, maxReason))
+		s.state.Reason = shorten(trimPlace(reason), p.reasonRoom())
 	}
 	p.failed(s, reason)
 }
+
+// reasonRoom is how long a step's reason may be, in bytes.
+func (r *run) reasonRoom() int { return clamp(maxAllReason/len(r.steps), 100, maxReason) }
 
 // noticeKill ends all that runs and starts nothing more, once the run is cancelled.
 // The activities are asked to stop by the cancel of ctx, which they hear with their
@@ -274,7 +277,8 @@ func (p *phase) noticeKill() {
 		return
 	}
 	p.stopping = true
-	p.note = "Being killed."
+	p.noteKill()
+	p.note = "Being " + cell(p.killReason()) + "."
 	p.delays, p.pace = nil, nil
 	for _, s := range p.steps {
 		s.halt()
@@ -292,7 +296,7 @@ func (p *phase) noticeKill() {
 	p.killing = workflow.ExecuteActivity(ctx, api.ActivityKillTasks, api.KillInput{
 		WorkflowID: execution.ID,
 		RunID:      execution.RunID,
-		Reason:     killedReason,
+		Reason:     p.killReason(),
 	})
 }
 
@@ -308,7 +312,7 @@ func (p *phase) scope() flow.Scope {
 		info.Status = string(p.outcome())
 		info.FailedStep, info.Reason = p.failedStep, p.reason
 		if p.killed {
-			info.Reason = killedReason + andBefore(p.reason)
+			info.Reason = p.killReason() + andBefore(p.reason)
 		}
 	}
 	return flow.Scope{Params: p.plan.Params, Steps: p.results, Run: info}

@@ -16,6 +16,7 @@ import (
 	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/testsuite"
+	"go.temporal.io/sdk/worker"
 
 	"github.com/baas-batch/baas/api"
 	"github.com/baas-batch/baas/flow"
@@ -24,6 +25,10 @@ import (
 
 // script says how an attempt at a partition ends, and how long it lasts.
 type script func(in api.LaunchInput, p api.LaunchPartition) (tasklet.Result, time.Duration)
+
+// patient takes a workflow goroutine that a loaded machine does not serve for a
+// second, the SDK's default, for no deadlock.
+var patient = worker.Options{DeadlockDetectionTimeout: 30 * time.Second}
 
 // world runs one BatchFlow on Temporal's test environment. Its activities answer
 // as the script says; each lasts as long as its longest partition, in the
@@ -103,6 +108,7 @@ func newWorld(t *testing.T, source string, params map[string]any) *world {
 	suite.SetDisableRegistrationAliasing(true)
 	w.env = suite.NewTestWorkflowEnvironment()
 	w.env.SetTestTimeout(time.Minute)
+	w.env.SetWorkerOptions(patient)
 	w.env.SetStartTime(time.Date(2026, 1, 31, 6, 0, 0, 0, time.UTC))
 	w.as(api.InstanceID(f.Name, w.plan.Identity))
 	Register(w.env)

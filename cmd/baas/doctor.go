@@ -136,7 +136,7 @@ func checkWorkers(ctx context.Context, c client.Client) cli.Finding {
 	for _, poller := range queue.GetPollers() {
 		names[poller.GetIdentity()] = true
 	}
-	f.Says = fmt.Sprintf("%d serve task queue %s", len(names), api.TaskQueue)
+	f.Says = fmt.Sprintf("serving task queue %s: %d", api.TaskQueue, len(names))
 	if len(names) == 0 {
 		f.Level, f.Advice = cli.Bad, "start one: baas worker, or baas up"
 	}
@@ -155,7 +155,7 @@ func checkMesos(ctx context.Context, master string) cli.Finding {
 	case agents == 0:
 		f.Level, f.Says, f.Advice = cli.Bad, master+" has no agent", "start an agent, or see why none registers"
 	default:
-		f.Says = fmt.Sprintf("%s, %d agents", master, agents)
+		f.Says = fmt.Sprintf("%s, agents: %d", master, agents)
 	}
 	return f
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"os/user"
 	"runtime/debug"
 	"syscall"
 	"time"
@@ -24,6 +25,7 @@ func run() int {
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
 		LookupEnv: os.LookupEnv,
 		Environ:   os.Environ,
+		User:      account(),
 		Interrupt: interrupts(),
 		Asks:      term.IsTerminal(int(os.Stdin.Fd())) && term.IsTerminal(int(os.Stderr.Fd())),
 		Now:       time.Now,
@@ -41,6 +43,15 @@ func run() int {
 	}
 	p.Parts = parts{catalog: p.Catalog}.all()
 	return p.Run(context.Background(), os.Args)
+}
+
+// account is the name of the user that this process runs as.
+func account() string {
+	u, err := user.Current()
+	if err != nil {
+		return "unknown"
+	}
+	return u.Username
 }
 
 // interrupts gives a value for each Ctrl-C, and for SIGTERM, by which supervisors

@@ -1,5 +1,5 @@
-// Package mesos is a Mesos cluster on one machine and in one process: a master
-// and N agents with the real v1 HTTP APIs on real ports. Executors are processes
+// Package mesos is a Mesos cluster on one machine and in one process: masters
+// and agents with the real v1 HTTP APIs on real ports. Executors are processes
 // of their own and outlive the cluster's process, as those of Mesos outlive
 // their agent; a cluster started again on the same directory takes them up.
 package mesos
@@ -9,11 +9,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"strconv"
 	"sync"
+	"sync/atomic"
 
 	api "github.com/mesos/mesos-go/api/v1/lib"
 
@@ -30,11 +30,14 @@ type Cluster struct {
 	log  *slog.Logger
 	lock *os.File
 
-	mu      sync.Mutex
-	master  *master.Master
-	address string // of the master, the same after RestartMaster
-	nodes   []*node
-	stopped bool
+	registry *master.Registry // shared by the masters
+
+	mu         sync.Mutex
+	masters    []*seat
+	leader     int // index of the leading master; none if there is none
+	lastLeader int
+	nodes      []*node
+	stopped    bool
 }
 
 // AgentStatus describes an agent of the cluster.
@@ -55,7 +58,10 @@ func Start(ctx context.Context, cfg Config) (_ *Cluster, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("mesos: %w", err)
 	}
-	c := &Cluster{cfg: cfg, log: cfg.Logger, lock: lock}
+	c := &Cluster{
+		cfg: cfg, log: cfg.Logger, lock: lock, leader: none,
+		registry: master.OpenRegistry(filepath.Join(cfg.Dir, "master", "registry.json")),
+	}
 	defer func() {
 		if err != nil {
 			c.Stop()
@@ -77,15 +83,13 @@ func (c *Cluster) start() error {
 	if err != nil {
 		return err
 	}
-	listener, err := listen(known.Master, c.cfg.MasterPort)
-	if err != nil {
+	if err := c.openMasters(known); err != nil {
 		return err
 	}
-	c.address = listener.Addr().String()
-	if err := c.startMaster(listener); err != nil {
-		return err
+	now := ports{Master: portOf(c.masters[0].address)}
+	for _, s := range c.masters[1:] {
+		now.Standbys = append(now.Standbys, portOf(s.address))
 	}
-	now := ports{Master: portOf(c.address)}
 	for i, spec := range c.cfg.Agents {
 		n := &node{cluster: c, dir: filepath.Join(c.cfg.Dir, "agents", strconv.Itoa(i)), spec: spec}
 		if err := n.start(freeAddress(known.agent(i), spec.Port)); err != nil {
@@ -97,28 +101,9 @@ func (c *Cluster) start() error {
 	if err := now.save(c.cfg.Dir); err != nil {
 		return err
 	}
-	for _, n := range c.nodes {
-		n.connect(c.master)
-	}
+	c.elect(0)
 	return nil
 }
-
-func (c *Cluster) startMaster(listener net.Listener) error {
-	cfg := c.cfg.Master
-	cfg.Listener = listener
-	cfg.RegistryPath = filepath.Join(c.cfg.Dir, "master", "registry.json")
-	cfg.Logger = c.log.With("part", "master")
-	m, err := master.New(cfg)
-	if err != nil {
-		listener.Close()
-		return err
-	}
-	c.master = m
-	return nil
-}
-
-// MasterURL is the base URL of the master's API.
-func (c *Cluster) MasterURL() string { return "http://" + c.address }
 
 // Agents lists the agents in the order of Config.Agents.
 func (c *Cluster) Agents() []AgentStatus {
@@ -171,10 +156,12 @@ func (c *Cluster) Terminate(ctx context.Context) error {
 }
 
 func (c *Cluster) shut() {
-	if c.master != nil {
-		c.master.Stop()
+	for _, s := range c.masters {
+		if s.master != nil {
+			s.master.Stop()
+		}
 	}
-	c.lock.Close()
+	unlockDir(c.lock)
 }
 
 // node is one agent of the cluster, whether it runs or not.
@@ -187,7 +174,7 @@ type node struct {
 	agent *agent.Agent // nil after KillAgent
 	wire  *wire        // nil before the first connection
 	lost  bool         // by LoseAgent
-	last  api.AgentID
+	last  atomic.Pointer[api.AgentID]
 	ready chan struct{} // closed once the agent is registered over wire
 }
 
@@ -204,7 +191,7 @@ func (n *node) start(address string) error {
 	return nil
 }
 
-// connect gives the agent a new connection to a master.
+// connect gives the agent a new connection to a master; nil: there is none.
 func (n *node) connect(m *master.Master) {
 	if n.agent == nil || n.lost {
 		return
@@ -215,10 +202,17 @@ func (n *node) connect(m *master.Master) {
 	var once sync.Once
 	ready := make(chan struct{})
 	n.ready = ready
+	if m == nil {
+		n.agent.Detected(nil)
+		return
+	}
 	n.wire = &wire{
-		Master:   m,
-		onUpdate: n.cluster.cfg.OnUpdate,
-		onReady:  func() { once.Do(func() { close(ready) }) },
+		Master: m,
+		faults: n.cluster.cfg.Faults,
+		onReady: func(id api.AgentID) {
+			n.last.Store(&id) // the agent itself learns of it a moment later
+			once.Do(func() { close(ready) })
+		},
 	}
 	n.agent.Detected(n.wire)
 }
@@ -237,7 +231,8 @@ func (n *node) kill() {
 	if n.agent == nil {
 		return
 	}
-	n.last = n.id()
+	id := n.id()
+	n.last.Store(&id)
 	if n.wire != nil {
 		n.wire.cut()
 	}
@@ -251,5 +246,8 @@ func (n *node) id() api.AgentID {
 			return id
 		}
 	}
-	return n.last
+	if last := n.last.Load(); last != nil {
+		return *last
+	}
+	return api.AgentID{}
 }

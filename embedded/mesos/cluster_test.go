@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/user"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,7 +18,6 @@ import (
 
 	"github.com/baas-batch/baas/embedded/mesos"
 	"github.com/baas-batch/baas/embedded/mesos/agent"
-	"github.com/baas-batch/baas/embedded/mesos/link"
 	"github.com/baas-batch/baas/embedded/mesos/master"
 	"github.com/baas-batch/baas/embedded/mesos/mesostest"
 )
@@ -229,28 +227,6 @@ func TestClusterRestart(t *testing.T) {
 	}
 	s = mesostest.Subscribe(t, c.MasterURL(), info, mesostest.Options{})
 	finish(t, s, at, "t1")
-}
-
-// A dropped update is sent again, a delayed one comes late.
-func TestUpdateFilter(t *testing.T) {
-	cfg := testConfig(t, 1)
-	var finished atomic.Int32
-	cfg.OnUpdate = func(u link.StatusUpdate) (bool, time.Duration) {
-		switch {
-		case u.Status.GetState() != api.TASK_FINISHED:
-			return false, 0
-		case finished.Add(1) == 1:
-			return true, 0
-		}
-		return false, 10 * time.Millisecond
-	}
-	c := start(t, cfg)
-	s := mesostest.Subscribe(t, c.MasterURL(), framework(t), mesostest.Options{})
-	at := launch(t, s, "t1").AgentID
-	finish(t, s, at, "t1")
-	if n := finished.Load(); n < 2 {
-		t.Errorf("%d updates passed the filter", n)
-	}
 }
 
 // Many tasks on several agents, two agents of which come and go meanwhile.

@@ -8,7 +8,6 @@ import (
 	api "github.com/mesos/mesos-go/api/v1/lib"
 
 	"github.com/baas-batch/baas/embedded/mesos/agent"
-	"github.com/baas-batch/baas/embedded/mesos/link"
 	"github.com/baas-batch/baas/embedded/mesos/master"
 )
 
@@ -18,21 +17,23 @@ type Config struct {
 	// checkpoints. A cluster started again on it takes up where the last one was
 	// left. One cluster at a time may use it.
 	Dir string
-	// MasterPort is the port on 127.0.0.1 that the master should have; if it is
-	// taken, or 0, any free one will do. A port once had is preferred from then on.
+	// Masters is how many masters there are, by default 1: the first one leads, the
+	// others are standbys.
+	Masters int
+	// MasterPort is the port on 127.0.0.1 that the first master should have; if it
+	// is taken, or 0, any free one will do. A port once had is preferred from then on.
 	MasterPort int
 	// Agents are the cluster's agents; none means one with the machine's resources.
 	Agents []AgentConfig
 	Logger *slog.Logger // default: discards
 
 	// Master and Agent set times and other limits of the parts. What this package
-	// sets itself (listeners, directories, loggers, resources) is ignored there.
+	// sets itself (listeners, directories, loggers, resources, hooks) is ignored there.
 	Master master.Config
 	Agent  agent.Config
 
-	// OnUpdate, for tests, sees every status update on its way from an agent to
-	// the master and may drop or delay it. It is called from several goroutines.
-	OnUpdate func(link.StatusUpdate) (drop bool, delay time.Duration)
+	// Faults, for tests, befall messages on their way.
+	Faults Faults
 }
 
 // AgentConfig describes one agent.
@@ -49,6 +50,11 @@ func (c *Config) setDefaults() error {
 	if c.Dir == "" {
 		return errors.New("mesos: no data directory")
 	}
+	if c.Masters < 0 {
+		return errors.New("mesos: Masters is negative")
+	}
+	c.Masters = max(c.Masters, 1)
+	c.Faults = c.Faults.serialised()
 	if len(c.Agents) == 0 {
 		c.Agents = []AgentConfig{{}}
 	}

@@ -1,165 +1,72 @@
 package mesos
 
 import (
-	"context"
-	"fmt"
-	"net"
-	"time"
+	"sync"
 
 	api "github.com/mesos/mesos-go/api/v1/lib"
+	"github.com/mesos/mesos-go/api/v1/lib/scheduler"
+
+	"github.com/baas-batch/baas/embedded/mesos/link"
 )
 
-// node finds an agent by its ID. c.mu is held.
-func (c *Cluster) node(id api.AgentID) (*node, error) {
-	for _, n := range c.nodes {
-		if !c.stopped && n.id() == id {
-			return n, nil
-		}
-	}
-	return nil, fmt.Errorf("mesos: agent %s: %w", id.Value, ErrUnknownAgent)
+// Faults decide, for tests, what becomes of each message. A function that is nil
+// lets everything pass. Only one of them runs at a time, so they may share a
+// seeded generator without a lock. They must not change what they see, nor call
+// the Cluster: what is to happen at a message (KillAgent, say) belongs to another
+// goroutine, that the function wakes.
+type Faults struct {
+	// Update sees every status update on its way from an agent to the master, also
+	// each repetition. What gets lost the agent sends again after its
+	// UpdateRetryMin, doubling to UpdateRetryMax.
+	Update func(link.StatusUpdate) link.Fate
+	// Event sees what the master sends to a scheduler, but for SUBSCRIBED,
+	// HEARTBEAT and ERROR.
+	Event func(api.FrameworkID, *scheduler.Event) link.Fate
+	// Call sees what a scheduler asks of the master, but for SUBSCRIBE. Lose is a
+	// master that dies after it has answered, Lose with Cut one that dies after it
+	// has read the call, and Cut one that dies before its answer gets out.
+	Call func(*scheduler.Call) link.CallFate
+	// Message sees every framework message between master and agent.
+	Message func(Message) link.Fate
 }
 
-// LoseAgent partitions an agent from the master: nothing passes between them,
-// and after some unanswered pings the agent is unreachable.
-func (c *Cluster) LoseAgent(id api.AgentID) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	n, err := c.node(id)
-	if err != nil {
-		return err
-	}
-	n.lost = true
-	if n.wire != nil {
-		n.wire.cut()
-	}
-	return nil
+// Message is a framework message.
+type Message struct {
+	Framework  api.FrameworkID
+	Executor   api.ExecutorID
+	Data       []byte
+	ToExecutor bool // else from it
 }
 
-// ReturnAgent ends the partition, and the agent re-registers.
-func (c *Cluster) ReturnAgent(id api.AgentID) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	n, err := c.node(id)
-	if err != nil {
-		return err
+// serialised gives the same faults, one at a time.
+func (f Faults) serialised() Faults {
+	var one sync.Mutex
+	return Faults{
+		Update:  serial(&one, f.Update),
+		Call:    serial(&one, f.Call),
+		Message: serial(&one, f.Message),
+		Event:   serialEvent(&one, f.Event),
 	}
-	n.lost = false
-	n.connect(c.master)
-	return nil
 }
 
-// KillAgent stops an agent as kill -9 would; its executors live on. The master
-// sees the connection break, unless the agent is lost.
-func (c *Cluster) KillAgent(id api.AgentID) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	n, err := c.node(id)
-	if err != nil {
-		return err
-	}
-	n.kill()
-	if !n.lost {
-		c.master.AgentExited(id)
-	}
-	return nil
-}
-
-// RestartAgent starts an agent that was killed, on the same directory and port:
-// it recovers its executors from its checkpoints and re-registers. One that
-// still runs is killed first.
-func (c *Cluster) RestartAgent(id api.AgentID) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	n, err := c.node(id)
-	if err != nil {
-		return err
-	}
-	if n.agent != nil {
-		n.kill()
-		c.master.AgentExited(id)
-	}
-	if err := n.start(n.address); err != nil {
-		return fmt.Errorf("mesos: %w", err)
-	}
-	n.connect(c.master)
-	return nil
-}
-
-// RestartMaster ends the master as kill -9 would and starts another one on the
-// same port and registry: all connections are cut and all that it had in memory
-// is gone. It returns when the new one takes calls; agents that are not lost
-// re-register by themselves (AwaitAgents).
-func (c *Cluster) RestartMaster(ctx context.Context) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.stopped {
-		return fmt.Errorf("mesos: %w", context.Canceled)
-	}
-	c.master.Stop()
-	listener, err := relisten(ctx, c.address)
-	if err != nil {
-		return fmt.Errorf("mesos: restart the master: %w", err)
-	}
-	if err := c.startMaster(listener); err != nil {
-		return fmt.Errorf("mesos: restart the master: %w", err)
-	}
-	for _, n := range c.nodes {
-		n.connect(c.master)
-	}
-	return c.awaitMaster(ctx)
-}
-
-// awaitMaster waits until the master has read its registry. c.mu is held.
-func (c *Cluster) awaitMaster(ctx context.Context) error {
-	select {
-	case <-c.master.Ready():
+func serial[M, F any](one *sync.Mutex, decide func(M) F) func(M) F {
+	if decide == nil {
 		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("mesos: the master has not recovered: %w", ctx.Err())
+	}
+	return func(m M) F {
+		one.Lock()
+		defer one.Unlock()
+		return decide(m)
 	}
 }
 
-// relistenPatience is how long RestartMaster tries to have its port again.
-const relistenPatience = 10 * time.Second
-
-// relisten takes an address again that may still be closing.
-func relisten(ctx context.Context, address string) (net.Listener, error) {
-	ctx, cancel := context.WithTimeout(ctx, relistenPatience)
-	defer cancel()
-	for {
-		listener, err := net.Listen("tcp", address)
-		if err == nil {
-			return listener, nil
-		}
-		select {
-		case <-ctx.Done():
-			return nil, err
-		case <-time.After(20 * time.Millisecond):
-		}
+func serialEvent(one *sync.Mutex, decide func(api.FrameworkID, *scheduler.Event) link.Fate) func(api.FrameworkID, *scheduler.Event) link.Fate {
+	if decide == nil {
+		return nil
 	}
-}
-
-// AwaitAgents waits until all agents that run and are not lost are registered
-// with the present master.
-func (c *Cluster) AwaitAgents(ctx context.Context) error {
-	for _, ready := range c.readiness() {
-		select {
-		case <-ready:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+	return func(id api.FrameworkID, ev *scheduler.Event) link.Fate {
+		one.Lock()
+		defer one.Unlock()
+		return decide(id, ev)
 	}
-	return nil
-}
-
-func (c *Cluster) readiness() []chan struct{} {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	var out []chan struct{}
-	for _, n := range c.nodes {
-		if n.agent != nil && !n.lost {
-			out = append(out, n.ready)
-		}
-	}
-	return out
 }

@@ -20,8 +20,9 @@ const host = "127.0.0.1"
 // ports are the ports that a cluster had when it last ran: executors know their
 // agent's, and frameworks the master's.
 type ports struct {
-	Master int   `json:"master"`
-	Agents []int `json:"agents"`
+	Master   int   `json:"master"`
+	Standbys []int `json:"standbys,omitempty"`
+	Agents   []int `json:"agents"`
 }
 
 func portsFile(dir string) string { return filepath.Join(dir, "ports.json") }
@@ -93,6 +94,13 @@ func portOf(addr string) int {
 	_, p, _ := net.SplitHostPort(addr)
 	n, _ := strconv.Atoi(p)
 	return n
+}
+
+// unlockDir gives the data directory back, also from a copy of the lock that a
+// child holds which has not yet executed its program.
+func unlockDir(lock *os.File) {
+	_ = syscall.Flock(int(lock.Fd()), syscall.LOCK_UN)
+	lock.Close()
 }
 
 // lockDir takes the data directory for this process; the lock ends with it.

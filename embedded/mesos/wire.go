@@ -2,7 +2,6 @@ package mesos
 
 import (
 	"sync/atomic"
-	"time"
 
 	api "github.com/mesos/mesos-go/api/v1/lib"
 
@@ -13,8 +12,8 @@ import (
 // it drops everything in both directions, as a network partition does.
 type wire struct {
 	link.Master // the master that the agent talks to
-	onUpdate    func(link.StatusUpdate) (drop bool, delay time.Duration)
-	onReady     func() // the agent has been told that it is (re-)registered
+	faults      Faults
+	onReady     func(api.AgentID) // the agent has been told that it is (re-)registered
 	severed     atomic.Bool
 }
 
@@ -47,30 +46,32 @@ func (w *wire) Pong(id api.AgentID) {
 }
 
 func (w *wire) Update(u link.StatusUpdate) {
-	if !w.up() {
-		return
+	var fate link.Fate
+	if w.faults.Update != nil && w.up() {
+		fate = w.faults.Update(u)
 	}
-	if w.onUpdate != nil {
-		drop, delay := w.onUpdate(u)
-		if drop {
-			return
+	w.pass(fate, func() { w.Master.Update(u) })
+}
+
+// pass carries a message over the wire if that is whole by then.
+func (w *wire) pass(fate link.Fate, send func()) {
+	fate.Deliver(func() {
+		if w.up() {
+			send()
 		}
-		if delay > 0 {
-			time.AfterFunc(delay, func() {
-				if w.up() {
-					w.Master.Update(u)
-				}
-			})
-			return
-		}
+	})
+}
+
+func (w *wire) fateOf(m Message) (fate link.Fate) {
+	if w.faults.Message != nil && w.up() {
+		fate = w.faults.Message(m)
 	}
-	w.Master.Update(u)
+	return fate
 }
 
 func (w *wire) ExecutorMessage(a api.AgentID, f api.FrameworkID, e api.ExecutorID, data []byte) {
-	if w.up() {
-		w.Master.ExecutorMessage(a, f, e, data)
-	}
+	fate := w.fateOf(Message{Framework: f, Executor: e, Data: data})
+	w.pass(fate, func() { w.Master.ExecutorMessage(a, f, e, data) })
 }
 
 func (w *wire) ExecutorExited(a api.AgentID, f api.FrameworkID, e api.ExecutorID, status int32) {
@@ -91,14 +92,14 @@ var _ link.Agent = agentEnd{}
 func (e agentEnd) Registered(id api.AgentID) {
 	if e.wire.up() {
 		e.agent.Registered(id)
-		e.wire.onReady()
+		e.wire.onReady(id)
 	}
 }
 
 func (e agentEnd) Reregistered(id api.AgentID, reconcile []link.TaskRef) {
 	if e.wire.up() {
 		e.agent.Reregistered(id, reconcile)
-		e.wire.onReady()
+		e.wire.onReady(id)
 	}
 }
 
@@ -108,9 +109,9 @@ func (e agentEnd) Shutdown(reason string) {
 	}
 }
 
-func (e agentEnd) RunTask(f api.FrameworkInfo, t api.TaskInfo) {
+func (e agentEnd) RunTask(f api.FrameworkInfo, t api.TaskInfo, launchExecutor bool) {
 	if e.wire.up() {
-		e.agent.RunTask(f, t)
+		e.agent.RunTask(f, t, launchExecutor)
 	}
 }
 
@@ -139,9 +140,8 @@ func (e agentEnd) UpdateFramework(f api.FrameworkInfo) {
 }
 
 func (e agentEnd) FrameworkMessage(f api.FrameworkID, x api.ExecutorID, data []byte) {
-	if e.wire.up() {
-		e.agent.FrameworkMessage(f, x, data)
-	}
+	fate := e.wire.fateOf(Message{Framework: f, Executor: x, Data: data, ToExecutor: true})
+	e.wire.pass(fate, func() { e.agent.FrameworkMessage(f, x, data) })
 }
 
 func (e agentEnd) Acknowledge(f api.FrameworkID, t api.TaskID, uuid []byte) {

@@ -23,12 +23,16 @@ type Task struct {
 	// fits, and not even then if Strict is set.
 	Avoid  []string
 	Strict bool
+	// LastResort lets the task go to agents that are Avoided.
+	LastResort bool
 }
 
 // Agent is what one agent has to give in this batch.
 type Agent struct {
 	ID   string
 	Free Vector
+	// Avoided agents take only tasks for which they are the last resort.
+	Avoided bool
 	// Executors that live there, and whether they take tasks.
 	Executors map[string]Executor
 }
@@ -80,10 +84,12 @@ type Placer struct {
 type class struct {
 	need, overhead Vector
 	executor       string
+	lastResort     bool
 }
 
 type agent struct {
 	free    Vector
+	avoided bool
 	started map[string]bool // executors of this round
 }
 
@@ -127,7 +133,7 @@ func (p *Placer) start(r *Round) {
 	p.scale = Vector{}
 	for i := range r.Agents {
 		clear(p.agents[i].started)
-		p.agents[i].free = r.Agents[i].Free
+		p.agents[i].free, p.agents[i].avoided = r.Agents[i].Free, r.Agents[i].Avoided
 		p.scale = p.scale.Max(r.Agents[i].Free)
 	}
 	if p.byName == nil {
@@ -184,7 +190,7 @@ func (p *Placer) place(i int) (Assignment, bool) {
 	t := &p.round.Tasks[i]
 	// What is free only shrinks within a round, and a started executor costs at
 	// least what it saves later, so a class that did not fit will not fit again.
-	c := class{t.Need, t.Overhead, t.Executor}
+	c := class{t.Need, t.Overhead, t.Executor, t.LastResort}
 	if len(t.Avoid) == 0 {
 		if _, failed := p.failed[c]; failed {
 			return Assignment{}, false
@@ -217,8 +223,12 @@ func (p *Placer) place(i int) (Assignment, bool) {
 func (p *Placer) best(t *Task, avoid bool) int {
 	best, bestWarm, bestLeft := -1, false, 0.0
 	for i := range p.agents {
+		a := &p.agents[i]
+		if a.avoided && !t.LastResort || !t.Need.Fits(a.free) {
+			continue // told without a look into maps: most agents of a full cluster
+		}
 		cost, state := p.cost(t, i)
-		if state == Leaving || !cost.Fits(p.agents[i].free) {
+		if state == Leaving || state == Absent && !cost.Fits(a.free) {
 			continue
 		}
 		if avoid && slices.Contains(t.Avoid, p.round.Agents[i].ID) {
@@ -228,7 +238,7 @@ func (p *Placer) best(t *Task, avoid bool) int {
 		if bestWarm && !warm {
 			continue
 		}
-		left := p.left(p.agents[i].free.Sub(cost))
+		left := p.left(a.free.Sub(cost))
 		if best < 0 || warm && !bestWarm || left < bestLeft {
 			best, bestWarm, bestLeft = i, warm, left
 		}

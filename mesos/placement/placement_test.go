@@ -43,6 +43,14 @@ func TestBestFit(t *testing.T) {
 			[]Agent{{ID: "bad", Free: vec(1, 10)}, {ID: "good", Free: vec(8, 80)}}, "good"},
 		{"avoided agents rather than none", Task{Need: vec(1, 10), Avoid: []string{"bad"}},
 			[]Agent{{ID: "bad", Free: vec(1, 10)}, {ID: "good", Free: vec(0.5, 80)}}, "bad"},
+		{"nothing on an agent avoided by all", Task{Need: vec(1, 10)},
+			[]Agent{{ID: "bad", Free: vec(1, 10), Avoided: true}}, ""},
+		{"another agent, though it fits less well", Task{Need: vec(1, 10)},
+			[]Agent{{ID: "bad", Free: vec(1, 10), Avoided: true}, {ID: "good", Free: vec(8, 80)}}, "good"},
+		{"the last resort", Task{Need: vec(1, 10), LastResort: true},
+			[]Agent{{ID: "bad", Free: vec(1, 10), Avoided: true}}, "bad"},
+		{"a last resort that has not lost it yet", Task{Need: vec(1, 10), LastResort: true, Avoid: []string{"bad"}},
+			[]Agent{{ID: "bad", Free: vec(1, 10), Avoided: true}, {ID: "worse", Free: vec(8, 80), Avoided: true}}, "worse"},
 		{"avoided agents never", Task{Need: vec(1, 10), Avoid: []string{"bad"}, Strict: true},
 			[]Agent{{ID: "bad", Free: vec(1, 10)}}, ""},
 	} {
@@ -109,6 +117,7 @@ func randomRound(rng *rand.Rand) *Round {
 	r := &Round{Held: map[string]Vector{}}
 	for i := range 1 + rng.IntN(12) {
 		a := Agent{ID: fmt.Sprint("agent", i), Free: vec(float64(rng.IntN(80))/10, float64(rng.IntN(200))), Executors: map[string]Executor{}}
+		a.Avoided = rng.IntN(4) == 0
 		if rng.IntN(4) == 0 {
 			a.Free[GPUs] = 1000 * int64(rng.IntN(3))
 		}
@@ -122,7 +131,7 @@ func randomRound(rng *rand.Rand) *Round {
 		task := Task{
 			Owner: fmt.Sprint("owner", rng.IntN(4)), Priority: rng.IntN(3), Age: int64(rng.IntN(1000)),
 			Need:     vec(float64(1+rng.IntN(30))/10, float64(rng.IntN(60))),
-			Executor: fmt.Sprint("x", rng.IntN(5)), Overhead: vec(0.1, 3),
+			Executor: fmt.Sprint("x", rng.IntN(5)), Overhead: vec(0.1, 3), LastResort: rng.IntN(3) == 0,
 		}
 		if rng.IntN(5) == 0 {
 			task.Need[GPUs] = 1000
@@ -169,12 +178,15 @@ func check(t *testing.T, r *Round, as []Assignment) {
 		if task.Strict && slices.Contains(task.Avoid, r.Agents[a.Agent].ID) {
 			t.Fatalf("task %d goes to an agent that it must avoid", a.Task)
 		}
+		if r.Agents[a.Agent].Avoided && !task.LastResort {
+			t.Fatalf("task %d goes to an agent that is avoided", a.Task)
+		}
 		free[a.Agent] = free[a.Agent].Sub(c)
 		started[a.Agent][task.Executor] = true
 	}
 	for i, task := range r.Tasks {
 		for a := range r.Agents {
-			ok := r.Agents[a].Executors[task.Executor] != Leaving && !(task.Strict && slices.Contains(task.Avoid, r.Agents[a].ID))
+			ok := r.Agents[a].Executors[task.Executor] != Leaving && (!r.Agents[a].Avoided || task.LastResort) && !(task.Strict && slices.Contains(task.Avoid, r.Agents[a].ID))
 			if ok && !placed[i] && cost(task, a).Fits(free[a]) {
 				t.Fatalf("task %d waits, and agent %d has room for it", i, a)
 			}

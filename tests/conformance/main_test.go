@@ -1,8 +1,11 @@
 package conformance
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"net/http"
+	"net/url"
 	"os"
 	"os/user"
 	"strings"
@@ -10,42 +13,69 @@ import (
 	"time"
 
 	api "github.com/mesos/mesos-go/api/v1/lib"
-	"github.com/mesos/mesos-go/api/v1/lib/scheduler"
 
 	"github.com/baas-batch/baas/embedded/mesos"
 	"github.com/baas-batch/baas/embedded/mesos/mesostest"
 )
 
-// target is the master under test.
+// target is the cluster under test.
 var target struct {
-	url     string
+	url     string   // of the leading master
+	masters []string // URLs of all that are known
 	options mesostest.Options
+	user    string
+	role    string
+	files   *fileServer
+	// cluster has the hooks; nil where the target is not the embedded one.
+	cluster *mesos.Cluster
 }
 
 func TestMain(m *testing.M) {
 	mesostest.ExecutorMain()
-	os.Exit(run(m))
-}
-
-func run(m *testing.M) int {
-	target.options.Principal, target.options.Secret, _ = strings.Cut(os.Getenv("BAAS_TEST_MESOS_CREDENTIALS"), ":")
-	if target.url = strings.TrimSuffix(os.Getenv("BAAS_TEST_MESOS"), "/"); target.url != "" {
-		return m.Run()
-	}
-	dir, err := os.MkdirTemp("", "conformance")
+	code, err := run(m)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
-		return 1
+		code = 1
+	}
+	os.Exit(code)
+}
+
+func run(m *testing.M) (code int, err error) {
+	target.options.Principal, target.options.Secret, _ = strings.Cut(os.Getenv("BAAS_TEST_MESOS_CREDENTIALS"), ":")
+	target.role = cmp.Or(os.Getenv("BAAS_TEST_MESOS_ROLE"), api.DefaultRole)
+	if target.user = os.Getenv("BAAS_TEST_MESOS_USER"); target.user == "" {
+		u, err := user.Current()
+		if err != nil {
+			return 0, err
+		}
+		target.user = u.Username
+	}
+	masters := os.Getenv("BAAS_TEST_MESOS")
+	if masters == "" {
+		return runEmbedded(m)
+	}
+	for u := range strings.SplitSeq(masters, ",") {
+		target.masters = append(target.masters, strings.TrimSuffix(strings.TrimSpace(u), "/"))
+	}
+	if target.url, err = leader(target.masters); err != nil {
+		return 0, err
+	}
+	return serveFiles(m)
+}
+
+func runEmbedded(m *testing.M) (int, error) {
+	dir, err := os.MkdirTemp("", "conformance")
+	if err != nil {
+		return 0, err
 	}
 	defer os.RemoveAll(dir)
 	ctx, cancel := context.WithTimeout(context.Background(), mesostest.Patience)
 	defer cancel()
-	c, err := mesos.Start(ctx, mesos.Config{Dir: dir, Agents: []mesos.AgentConfig{{
+	c, err := mesos.Start(ctx, mesos.Config{Dir: dir, Masters: 2, Agents: []mesos.AgentConfig{{
 		Resources: []api.Resource{mesostest.Scalar("cpus", 4), mesostest.Scalar("mem", 2048), mesostest.Scalar("disk", 100)},
 	}}})
 	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
+		return 0, err
 	}
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.Background(), mesostest.Patience)
@@ -54,100 +84,66 @@ func run(m *testing.M) int {
 			fmt.Fprintln(os.Stderr, err)
 		}
 	}()
-	target.url = c.MasterURL()
-	return m.Run()
+	target.cluster, target.url, target.masters = c, c.MasterURL(), c.MasterURLs()
+	return serveFiles(m)
 }
 
-// framework describes a framework that may run tasks here.
-func framework(t *testing.T) *api.FrameworkInfo {
-	t.Helper()
-	u, err := user.Current()
+// serveFiles runs the tests while agents can fetch their executor.
+func serveFiles(m *testing.M) (int, error) {
+	files, err := startFileServer(os.Getenv("BAAS_TEST_MESOS_SERVE"), target.url)
 	if err != nil {
-		t.Fatal(err)
+		return 0, err
 	}
-	info := mesostest.Framework()
-	info.User, info.Name = u.Username, "conformance: "+t.Name()
-	return info
+	defer files.stop()
+	target.files = files
+	return m.Run(), nil
 }
 
-// subscribe opens a session whose framework is torn down after the test.
-func subscribe(t *testing.T, info *api.FrameworkInfo) *mesostest.Session {
-	t.Helper()
-	s := mesostest.Subscribe(t, target.url, info, target.options)
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), mesostest.Patience)
-		defer cancel()
-		_ = s.Call(ctx, &scheduler.Call{Type: scheduler.Call_TEARDOWN}) // fails if the test has ended it
-	})
-	return s
-}
-
-// open subscribes where the test expects an ERROR event.
-func open(t *testing.T, info *api.FrameworkInfo) *mesostest.Session {
-	t.Helper()
-	s, err := mesostest.Open(t.Context(), target.url, info, target.options)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.Close)
-	return s
-}
-
-// awaitError wants an ERROR event and the end of the stream.
-func awaitError(t *testing.T, s *mesostest.Session, message string) {
-	t.Helper()
-	ev := s.Await(t, "ERROR", mesostest.Type(scheduler.Event_ERROR))
-	if message != "" && ev.Error.Message != message {
-		t.Errorf("ERROR %q, want %q", ev.Error.Message, message)
-	}
-	s.Ended(t)
-}
-
-// task is a task for the executor that this test binary is; see mesostest.ExecutorCommand.
-func task(t *testing.T, id string, offer api.Offer, data string) api.TaskInfo {
-	t.Helper()
-	ti := mesostest.Task(id, offer, "executor", 0.1, 32)
-	command, err := mesostest.ExecutorCommand()
-	if err != nil {
-		t.Fatal(err)
-	}
-	ti.Executor.Command, ti.Data = command, []byte(data)
-	return ti
-}
-
-// launch runs a task until KILL and waits until it is acknowledged as running.
-func launch(t *testing.T, s *mesostest.Session, id string) api.Offer {
-	t.Helper()
-	offer := s.AwaitOffer(t)
-	s.Accept(t, []api.OfferID{offer.ID}, task(t, id, offer, "run"))
-	st := s.AwaitStatus(t, id, api.TASK_RUNNING)
-	if len(st.UUID) != 16 {
-		t.Errorf("an executor's update has the uuid %x", st.UUID)
-	}
-	s.Acknowledge(t, st)
-	return offer
-}
-
-// offerOf awaits an offer of one agent.
-func offerOf(t *testing.T, s *mesostest.Session, id api.AgentID) api.Offer {
-	t.Helper()
-	var found api.Offer
-	s.Await(t, "an offer of agent "+id.Value, func(ev *scheduler.Event) bool {
-		for _, o := range ev.GetOffers().GetOffers() {
-			if o.AgentID == id {
-				found = o
-				return true
+// leader asks the masters which of them leads: that one answers, the others
+// redirect to it.
+func leader(masters []string) (string, error) {
+	for deadline := time.Now().Add(mesostest.Patience); ; time.Sleep(100 * time.Millisecond) {
+		var problems []string
+		for _, base := range masters {
+			found, err := askLeader(base)
+			if err == nil {
+				return found, nil
 			}
+			problems = append(problems, err.Error())
 		}
-		return false
-	})
-	return found
+		if time.Now().After(deadline) {
+			return "", fmt.Errorf("no master leads: %s", strings.Join(problems, "; "))
+		}
+	}
 }
 
-// within checks a time that should have passed.
-func within(t *testing.T, what string, d, least, most time.Duration) {
-	t.Helper()
-	if d < least || d > most {
-		t.Errorf("%s came after %s, want %s to %s", what, d.Round(time.Millisecond), least, most)
+func askLeader(base string) (string, error) {
+	req, err := http.NewRequest(http.MethodPost, base+"/api/v1", strings.NewReader(`{"type":"GET_HEALTH"}`))
+	if err != nil {
+		return "", err
+	}
+	authorise(req)
+	req.Header.Set("Content-Type", mediaJSON)
+	resp, err := http.DefaultTransport.RoundTrip(req)
+	if err != nil {
+		return "", err
+	}
+	resp.Body.Close()
+	switch resp.StatusCode {
+	case http.StatusOK:
+		return base, nil
+	case http.StatusTemporaryRedirect:
+		to, err := resp.Location()
+		if err != nil {
+			return "", fmt.Errorf("%s: %w", base, err)
+		}
+		return (&url.URL{Scheme: to.Scheme, Host: to.Host}).String(), nil
+	}
+	return "", fmt.Errorf("%s: %s", base, resp.Status)
+}
+
+func authorise(req *http.Request) {
+	if target.options.Principal != "" {
+		req.SetBasicAuth(target.options.Principal, target.options.Secret)
 	}
 }

@@ -14,7 +14,7 @@ import (
 
 func TestTaskFinishes(t *testing.T) {
 	s := subscribe(t, framework(t))
-	offer := s.AwaitOffer(t)
+	offer := awaitOffer(t, s)
 	s.Accept(t, []api.OfferID{offer.ID}, task(t, "t1", offer, "finish"))
 	running := s.AwaitStatus(t, "t1", api.TASK_RUNNING)
 	if running.GetSource() != api.SOURCE_EXECUTOR || running.AgentID.GetValue() != offer.AgentID.Value ||
@@ -32,7 +32,7 @@ func TestTaskFinishes(t *testing.T) {
 // What is not acknowledged comes again with its uuid, and later updates wait.
 func TestUpdateIsSentAgain(t *testing.T) {
 	s := subscribe(t, framework(t))
-	offer := s.AwaitOffer(t)
+	offer := awaitOffer(t, s)
 	s.Accept(t, []api.OfferID{offer.ID}, task(t, "t1", offer, "finish"))
 	first := s.AwaitStatus(t, "t1", api.TASK_RUNNING)
 	start := time.Now()
@@ -155,7 +155,7 @@ func TestExecutorIsReused(t *testing.T) {
 
 func TestInvalidOffers(t *testing.T) {
 	s := subscribe(t, framework(t))
-	offer := s.AwaitOffer(t)
+	offer := awaitOffer(t, s)
 	s.Must(t, calls.Decline(offer.ID).With(calls.RefuseSeconds(0)))
 	s.Accept(t, []api.OfferID{offer.ID}, task(t, "t1", offer, "finish"))
 	st := s.AwaitStatus(t, "t1", api.TASK_DROPPED)
@@ -166,7 +166,7 @@ func TestInvalidOffers(t *testing.T) {
 
 func TestInvalidTaskGroup(t *testing.T) {
 	s := subscribe(t, framework(t))
-	offer := s.AwaitOffer(t)
+	offer := awaitOffer(t, s)
 	ti := task(t, "t1", offer, "finish")
 	executor := *ti.Executor // a group needs a DEFAULT executor, and this one is CUSTOM without being known
 	ti.Executor, ti.Resources = nil, []api.Resource{mesostest.Scalar("cpus", 10000)}
@@ -178,7 +178,7 @@ func TestInvalidTaskGroup(t *testing.T) {
 
 func TestUnknownUser(t *testing.T) {
 	s := subscribe(t, framework(t))
-	offer := s.AwaitOffer(t)
+	offer := awaitOffer(t, s)
 	ti := task(t, "t1", offer, "finish")
 	ti.Executor.Command.User = new(string)
 	*ti.Executor.Command.User = "no-such-user"
@@ -188,6 +188,10 @@ func TestUnknownUser(t *testing.T) {
 		t.Errorf("%v", st)
 	}
 	s.Acknowledge(t, st)
+	// The executor that never was gives its resources back.
+	if f := s.Await(t, "FAILURE", mesostest.Type(scheduler.Event_FAILURE)).Failure; f.GetExecutorID().GetValue() != "executor" {
+		t.Errorf("%v", f)
+	}
 }
 
 func TestExecutorDies(t *testing.T) {
@@ -220,6 +224,46 @@ func TestShutdownExecutor(t *testing.T) {
 	s.Acknowledge(t, s.AwaitStatus(t, "t1", api.TASK_KILLED))
 	s.Must(t, calls.Shutdown("executor", at.Value))
 	if f := s.Await(t, "FAILURE", mesostest.Type(scheduler.Event_FAILURE)).Failure; f.GetExecutorID().GetValue() != "executor" {
+		t.Errorf("%v", f)
+	}
+}
+
+// The executor's binary is fetched into the sandbox and started there.
+func TestExecutorIsFetched(t *testing.T) {
+	s := subscribe(t, framework(t))
+	offer := awaitOffer(t, s)
+	ti := task(t, "t1", offer, "finish")
+	command, err := executorCommand(true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ti.Executor.Command = command
+	s.Accept(t, []api.OfferID{offer.ID}, ti)
+	s.Acknowledge(t, s.AwaitStatus(t, "t1", api.TASK_RUNNING))
+	s.Acknowledge(t, s.AwaitStatus(t, "t1", api.TASK_FINISHED))
+	if target.files.fetched.Load() == 0 {
+		t.Error("nobody has fetched the executor")
+	}
+}
+
+func TestExecutorCannotBeFetched(t *testing.T) {
+	s := subscribe(t, framework(t))
+	offer := awaitOffer(t, s)
+	ti := task(t, "t1", offer, "finish")
+	command, err := executorCommand(true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	command.URIs[0].Value = target.files.url + "/missing"
+	ti.Executor.Command = command
+	s.Accept(t, []api.OfferID{offer.ID}, ti)
+	st := s.AwaitStatus(t, "t1", api.TASK_FAILED)
+	if st.GetReason() != api.REASON_CONTAINER_LAUNCH_FAILED || st.GetSource() != api.SOURCE_AGENT || len(st.UUID) != 16 {
+		t.Errorf("%v", st)
+	}
+	s.Acknowledge(t, st)
+	f := s.Await(t, "FAILURE", mesostest.Type(scheduler.Event_FAILURE)).Failure
+	if f.GetExecutorID().GetValue() != "executor" || f.GetAgentID().GetValue() != offer.AgentID.Value {
 		t.Errorf("%v", f)
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"sync"
 	"testing"
 	"time"
 
@@ -18,33 +17,6 @@ import (
 	"github.com/baas-batch/baas/storage"
 	"github.com/baas-batch/baas/tests/harness"
 )
-
-// programs are the commands that were built, side by side; TestMain removes them.
-var programs struct {
-	sync.Mutex
-	dir   string
-	built map[string]bool
-}
-
-// binary builds a command once, and gives its path.
-func binary(t testing.TB, name string) string {
-	t.Helper()
-	programs.Lock()
-	defer programs.Unlock()
-	if programs.dir == "" {
-		dir, err := os.MkdirTemp("", "baas-bin-")
-		if err != nil {
-			t.Fatal(err)
-		}
-		programs.dir, programs.built = dir, map[string]bool{}
-	}
-	path := filepath.Join(programs.dir, name)
-	if !programs.built[name] {
-		harness.Build(t, path, "cmd/"+name)
-		programs.built[name] = true
-	}
-	return path
-}
 
 // dir makes a directory that tasks, which run as other users, can pass through.
 func dir(t *testing.T) string {

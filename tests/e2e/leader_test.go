@@ -6,16 +6,14 @@ import (
 	"encoding/json"
 	"net/http"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
-	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/client"
-	"go.temporal.io/sdk/converter"
 
 	"github.com/baas-batch/baas/api"
 	"github.com/baas-batch/baas/platform"
+	"github.com/baas-batch/baas/tests/harness"
 )
 
 // sixty has every third task wait at the gate; the others take up to some seconds.
@@ -45,7 +43,7 @@ type failover struct {
 	ledger  *ledger
 	gate    *gate
 	run     client.WorkflowRun
-	workers map[string]*workerProcess
+	workers map[string]*harness.Worker
 	first   string // who leads
 	id      string // of the framework
 	waiting []processID
@@ -56,15 +54,16 @@ const takeoverLimit = 30 * time.Second
 
 func newFailover(t *testing.T, shareGateway bool) *failover {
 	t.Helper()
-	f := &failover{T: t, ledger: newLedger(t), gate: newGate(t), workers: map[string]*workerProcess{}}
+	f := &failover{T: t, ledger: newLedger(t), gate: newGate(t), workers: map[string]*harness.Worker{}}
 	f.platform = start(t, func(c *platform.Config) { c.NoWorker = true })
 	f.target = of(f.platform)
 	for _, name := range []string{"a", "b"} {
-		gateway := ""
+		cfg := harness.LikePlatform(f.platform, name)
 		if shareGateway {
-			gateway = f.platform.Gateway.URL()
+			cfg.Gateway = f.platform.Gateway.URL()
 		}
-		f.workers[name] = newWorker(t, f.platform, name, gateway)
+		f.workers[name] = harness.NewWorker(t, cfg)
+		do(t, f.workers[name].Start())
 	}
 	f.run = run(t, f.target, map[string]string{"flow.yaml": sixty}, map[string]string{"ledger": f.ledger.path, "gate": f.gate.path})
 	t.Cleanup(f.tell)
@@ -82,26 +81,14 @@ func newFailover(t *testing.T, shareGateway bool) *failover {
 	return f
 }
 
-// leader tells who leads, by its own word, and in which attempt of the activity.
+// leader tells who leads, and in which attempt of the activity.
 func (f *failover) leader() (name string, attempt int32) {
 	f.Helper()
-	d, err := f.client.DescribeWorkflowExecution(f.Context(), api.FrameworkWorkflowID(api.DefaultFramework), "")
+	name, attempt, err := harness.Leader(f.Context(), f.client)
 	if err != nil {
 		return "", 0
 	}
-	for _, a := range d.GetPendingActivities() {
-		if a.GetActivityType().GetName() != api.ActivityLead || a.GetState() != enumspb.PENDING_ACTIVITY_STATE_STARTED {
-			continue
-		}
-		var details struct{ Leader string }
-		if a.GetHeartbeatDetails() != nil {
-			if err := converter.GetDefaultDataConverter().FromPayloads(a.GetHeartbeatDetails(), &details); err != nil {
-				f.Fatal(err)
-			}
-		}
-		return details.Leader, a.GetAttempt()
-	}
-	return "", 0
+	return name, attempt
 }
 
 // frameworkID asks the workflow. Temporal may first ask a worker that does not
@@ -204,7 +191,7 @@ func (f *failover) finish() {
 func TestKillTheLeader(t *testing.T) {
 	f := newFailover(t, false)
 	killed := time.Now()
-	f.workers[f.first].signal(syscall.SIGKILL)
+	do(t, f.workers[f.first].Kill())
 	f.taken(killed)
 	f.finish()
 }
@@ -216,7 +203,7 @@ func TestPauseTheLeader(t *testing.T) {
 	f := newFailover(t, true)
 	paused := time.Now()
 	old := f.workers[f.first]
-	old.signal(syscall.SIGSTOP)
+	do(t, old.Pause())
 	second := f.taken(paused)
 	ends := len(f.ledger.of(t, "end"))
 	eventually(t, time.Minute, "nothing goes on under the new leader", func() bool {
@@ -225,9 +212,9 @@ func TestPauseTheLeader(t *testing.T) {
 	before := f.subscriptions()
 	_, attempt := f.leader()
 
-	old.signal(syscall.SIGCONT)
+	do(t, old.Resume())
 	eventually(t, takeoverLimit, "the old leader does not quit", func() bool {
-		return strings.Contains(old.said(), "no longer leading")
+		return strings.Contains(old.Log(), "no longer leading")
 	})
 	f.finish()
 	name, now := f.leader()
@@ -235,4 +222,11 @@ func TestPauseTheLeader(t *testing.T) {
 		t.Errorf("worker %s leads in attempt %d, it was %s in attempt %d", name, now, second, attempt)
 	}
 	equal(t, f.subscriptions(), before) // nobody has subscribed since
+}
+
+func do(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
 }

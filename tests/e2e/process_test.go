@@ -3,7 +3,6 @@ package e2e
 import (
 	"bufio"
 	"bytes"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,23 +10,12 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/baas-batch/baas/tests/harness"
 )
 
 // TestMain lets the test binary run itself as a worker process.
-func TestMain(m *testing.M) {
-	if raw := os.Getenv(envWorker); raw != "" {
-		if err := serveWorker(raw); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		return
-	}
-	code := m.Run()
-	if programs.dir != "" {
-		os.RemoveAll(programs.dir)
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { harness.Main(m, nil) }
 
 // upProcess is `baas up` on a data directory, in a process of its own: kill -9
 // takes Temporal, Mesos, gateway and worker down at once and leaves executors
@@ -70,10 +58,10 @@ func (p *upProcess) tail() {
 }
 
 // start starts it and waits until it says that it is up.
-func (p *upProcess) start() {
+func (p *upProcess) start(options ...string) {
 	p.t.Helper()
-	binary(p.t, "baas-executor") // beside the other, where it is looked for
-	p.cmd = exec.Command(binary(p.t, "baas"), "up", "--data", p.data, "--verbose")
+	harness.Binary(p.t, "baas-executor") // beside the other, where it is looked for
+	p.cmd = exec.Command(harness.Binary(p.t, "baas"), append([]string{"up", "--data", p.data, "--verbose"}, options...)...)
 	p.cmd.Stderr = p.log
 	out, err := p.cmd.StdoutPipe()
 	if err != nil {
@@ -102,7 +90,7 @@ func (p *upProcess) kill() {
 func (p *upProcess) baas(args ...string) string {
 	p.t.Helper()
 	var stderr bytes.Buffer
-	cmd := exec.CommandContext(p.t.Context(), binary(p.t, "baas"), append(args, "--data", p.data)...)
+	cmd := exec.CommandContext(p.t.Context(), harness.Binary(p.t, "baas"), append(args, "--data", p.data)...)
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {

@@ -1,5 +1,6 @@
-// Package harness builds the programs and starts platforms for tests that need
-// the whole of BAAS.
+// Package harness builds the programs and starts what tests of the whole of BAAS
+// need: platforms in the test's process, and parts of them (workers, Temporal) in
+// processes of their own that a test can kill, pause and start again.
 package harness
 
 import (
@@ -53,6 +54,46 @@ var executor = sync.OnceValues(func() ([]byte, error) {
 	return os.ReadFile(path)
 })
 
+// programs are the commands that Binary has built; Main removes them.
+var programs struct {
+	sync.Mutex
+	dir   string
+	built map[string]bool
+}
+
+// Binary builds a command of this module once for all tests of a process, and
+// gives its path; all lie in one directory. It needs Main, which removes them.
+func Binary(t testing.TB, name string) string {
+	t.Helper()
+	programs.Lock()
+	defer programs.Unlock()
+	if programs.dir == "" {
+		t.Fatal("harness.Binary without harness.Main")
+	}
+	path := filepath.Join(programs.dir, name)
+	if programs.built[name] {
+		return path
+	}
+	Build(t, path, "cmd/"+name)
+	programs.built[name] = true
+	return path
+}
+
+// Executor gives a test a copy of the baas-executor binary, in a directory that
+// agents and tasks can pass through.
+func Executor(t testing.TB) string {
+	t.Helper()
+	binary, err := executor()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(Dir(t), "baas-executor")
+	if err := os.WriteFile(path, binary, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
 // Dir makes a directory that tasks, which run as other users, can pass through.
 // It goes when the test ends; with BAAS_KEEP set, that of a failed test stays.
 func Dir(t testing.TB) string {
@@ -77,17 +118,8 @@ func Dir(t testing.TB) string {
 // Start starts a platform in this process, and stops it when the test ends.
 func Start(t testing.TB, change ...func(*platform.Config)) *platform.Platform {
 	t.Helper()
-	dir := Dir(t)
-	binary, err := executor()
-	if err != nil {
-		t.Fatal(err)
-	}
-	path := filepath.Join(dir, "baas-executor")
-	if err := os.WriteFile(path, binary, 0o755); err != nil {
-		t.Fatal(err)
-	}
 	cfg := platform.Config{
-		Dir: filepath.Join(dir, "data"), Memory: true, NoUI: true, Executor: path,
+		Dir: filepath.Join(Dir(t), "data"), Memory: true, NoUI: true, Executor: Executor(t),
 		Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
 	}
 	for _, f := range change {

@@ -5,8 +5,10 @@
 //
 // It behaves as a Mesos 1.12 agent with the Mesos containerizer, posix
 // isolators and --work_dir on a local disk. Beyond those isolators, a container
-// over its memory is destroyed. There are no images, volumes, networks, nested
-// containers, task groups or command executor: what asks for them is refused.
+// over its memory is destroyed, and one over its disk if so configured. There are
+// no images, volumes, networks, nested containers, task groups or command
+// executor: what asks for them is refused. Where a Mesos agent ends because it
+// cannot write a checkpoint (its disk is full), this one drops the task.
 package agent
 
 import (
@@ -137,6 +139,9 @@ func (a *Agent) open() (err error) {
 	}
 	a.work.Go(func() { _ = a.server.Serve(listener) }) // ends with Close
 	a.work.Go(a.watchContainers)
+	if a.cfg.EnforceDiskQuota {
+		a.work.Go(a.watchDisks)
+	}
 	a.work.Go(a.collectGarbage)
 	return nil
 }

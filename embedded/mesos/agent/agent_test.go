@@ -129,6 +129,7 @@ func testExecutorDeath(t *testing.T, r *rig) {
 	if early.GetReason() != mesos.REASON_EXECUTOR_TERMINATED || early.GetSource() != mesos.SOURCE_AGENT {
 		t.Errorf("status %+v", early)
 	}
+	r.exited("e -1") // the one that the master counts for the task
 	see(r.master, func() any { r.master.hold = false; return nil })
 	r.master.expect(t, "done", "RUNNING FINISHED")
 	last := r.master.expect(t, "running", "RUNNING FAILED")[1]
@@ -287,6 +288,7 @@ func TestRefused(t *testing.T) {
 			}
 		})
 	}
+	r.exited(".. -1")
 	if text := readFile(t, filepath.Join(r.sandbox("fetch"), "stderr")); !strings.Contains(text, "404") {
 		t.Errorf("stderr of the sandbox: %s", text)
 	}

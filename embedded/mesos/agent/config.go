@@ -51,8 +51,12 @@ type Config struct {
 	ExecutorHeartbeat             time.Duration // 30 min
 	GCDelay                       time.Duration // 1 week
 	MemoryInterval                time.Duration // between two looks at a container's memory; 500 ms
+	DiskInterval                  time.Duration // between two looks at the sandboxes' sizes; 15 s
 	FetcherCacheSize              int64         // bytes; 2 GiB
 
+	// EnforceDiskQuota destroys a container whose sandbox outgrows the disk of its
+	// executor and tasks (--enforce_container_disk_quota, with the disk/du isolator).
+	EnforceDiskQuota bool
 	// AuthenticateExecutors gives executors a token without which their calls
 	// are refused (--authenticate_http_executors).
 	AuthenticateExecutors bool
@@ -99,6 +103,7 @@ func (c *Config) setDefaults() error {
 	orDefault(&c.ExecutorHeartbeat, 30*time.Minute)
 	orDefault(&c.GCDelay, 7*24*time.Hour)
 	orDefault(&c.MemoryInterval, 500*time.Millisecond)
+	orDefault(&c.DiskInterval, 15*time.Second)
 	orDefault(&c.FetcherCacheSize, 2<<30)
 	return nil
 }

@@ -54,6 +54,7 @@ func TestMain(m *testing.M) {
 //	deaf        as run, but ignores KILL and SHUTDOWN
 //	exit        RUNNING, then the process exits with status 3
 //	memory N    RUNNING, then a child that holds N MB
+//	disk N      RUNNING, then N MB in the file filler, or as many as there is room for
 //	daemon      RUNNING, and a grandchild in a session of its own: its PID in daemon
 type testExecutor struct {
 	cfg config.Config
@@ -171,6 +172,9 @@ func (e *testExecutor) run(task mesos.TaskInfo) {
 	case "memory":
 		script := fmt.Sprintf(`(x=$(head -c %s000000 /dev/zero | tr '\0' x); sleep 1000; :) & wait`, rest)
 		_ = exec.Command("sh", "-c", script).Run()
+	case "disk":
+		mb, _ := strconv.Atoi(rest)
+		_ = os.WriteFile("filler", make([]byte, mb<<20), 0o600)
 	case "daemon":
 		script := `setsid sh -c 'setsid sh -c "trap : TERM HUP; echo \$\$ > new; mv new daemon; while :; do sleep 1; done" &' &`
 		cmd := exec.Command("sh", "-c", script)

@@ -30,6 +30,7 @@ type master struct {
 	updates      []link.StatusUpdate
 	ended        map[string]bool // tasks whose terminal update was acknowledged
 	exits        []string
+	executors    map[[2]string]bool // of framework and ID: believed alive
 	messages     []string
 	pongs        int
 	unregistered int
@@ -38,6 +39,7 @@ type master struct {
 func newMaster() *master {
 	return &master{
 		ended:      map[string]bool{},
+		executors:  map[[2]string]bool{},
 		onRegister: func(agent link.Agent, _ mesos.AgentInfo) { agent.Registered(mesos.AgentID{Value: "agent-1"}) },
 		onReregister: func(agent link.Agent, state link.AgentState) {
 			agent.Reregistered(*state.Info.ID, nil)
@@ -49,6 +51,7 @@ func (m *master) Register(agent link.Agent, info mesos.AgentInfo) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.agent = agent
+	clear(m.executors)
 	m.onRegister(agent, info)
 }
 
@@ -57,6 +60,10 @@ func (m *master) Reregister(agent link.Agent, state link.AgentState) {
 	defer m.mu.Unlock()
 	m.agent = agent
 	m.states = append(m.states, state)
+	clear(m.executors)
+	for _, e := range state.Executors {
+		m.executors[[2]string{e.Framework.Value, e.Info.ExecutorID.Value}] = true
+	}
 	m.onReregister(agent, state)
 }
 
@@ -90,9 +97,10 @@ func (m *master) ExecutorMessage(_ mesos.AgentID, _ mesos.FrameworkID, _ mesos.E
 	m.messages = append(m.messages, string(data))
 }
 
-func (m *master) ExecutorExited(_ mesos.AgentID, _ mesos.FrameworkID, e mesos.ExecutorID, status int32) {
+func (m *master) ExecutorExited(_ mesos.AgentID, f mesos.FrameworkID, e mesos.ExecutorID, status int32) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	delete(m.executors, [2]string{f.Value, e.Value})
 	m.exits = append(m.exits, fmt.Sprintf("%s %d", e.Value, status))
 }
 
@@ -260,7 +268,15 @@ func (r *rig) run(e *mesos.ExecutorInfo, task, data string) {
 }
 
 func (r *rig) runAs(f mesos.FrameworkInfo, task mesos.TaskInfo) {
-	see(r.master, func() any { r.master.agent.RunTask(f, task); return nil })
+	see(r.master, func() any {
+		launch := false
+		if task.Executor != nil {
+			id := [2]string{f.ID.Value, task.Executor.ExecutorID.Value}
+			launch, r.master.executors[id] = !r.master.executors[id], true
+		}
+		r.master.agent.RunTask(f, task, launch)
+		return nil
+	})
 }
 
 func (r *rig) tell(f func(link.Agent)) {

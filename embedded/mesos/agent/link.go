@@ -33,8 +33,8 @@ func (l *masterLink) Shutdown(reason string) {
 	l.post(func(a *Agent) { a.removed(reason) })
 }
 
-func (l *masterLink) RunTask(framework mesos.FrameworkInfo, task mesos.TaskInfo) {
-	l.post(func(a *Agent) { a.runTask(framework, task) })
+func (l *masterLink) RunTask(framework mesos.FrameworkInfo, task mesos.TaskInfo, launchExecutor bool) {
+	l.post(func(a *Agent) { a.runTask(framework, task, launchExecutor) })
 }
 
 func (l *masterLink) KillTask(framework mesos.FrameworkID, task mesos.TaskID, policy *mesos.KillPolicy) {

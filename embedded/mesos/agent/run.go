@@ -11,6 +11,7 @@ import (
 	mesos "github.com/mesos/mesos-go/api/v1/lib"
 
 	"github.com/baas-batch/baas/embedded/mesos/agent/internal/checkpoint"
+	"github.com/baas-batch/baas/embedded/mesos/agent/internal/container"
 )
 
 // newStatus makes an update of the agent's own.
@@ -61,8 +62,8 @@ func (a *Agent) updateFramework(info mesos.FrameworkInfo) {
 	}
 }
 
-// runTask hands a task to its executor, and starts that first if there is none.
-func (a *Agent) runTask(info mesos.FrameworkInfo, task mesos.TaskInfo) {
+// runTask hands a task to its executor, and starts that first if it must.
+func (a *Agent) runTask(info mesos.FrameworkInfo, task mesos.TaskInfo, launchExecutor bool) {
 	log := a.log.With("framework", info.GetID().GetValue(), "task", task.TaskID.Value)
 	if info.ID == nil || a.state == recovering || a.state == terminating || a.info.ID == nil || task.AgentID != *a.info.ID {
 		log.Warn("task is ignored", "state", a.state, "meant for", task.AgentID.Value)
@@ -79,6 +80,9 @@ func (a *Agent) runTask(info mesos.FrameworkInfo, task mesos.TaskInfo) {
 	}
 	if why := unsupported(task); why != "" {
 		a.agentUpdate(f, a.newStatus(task.TaskID, mesos.TASK_ERROR, mesos.REASON_TASK_INVALID, why))
+		if launchExecutor && task.Executor != nil {
+			a.neverLaunched(f, task)
+		}
 		return
 	}
 	if f.executorOf(task.TaskID) != nil {
@@ -86,9 +90,17 @@ func (a *Agent) runTask(info mesos.FrameworkInfo, task mesos.TaskInfo) {
 		return
 	}
 	e := f.executors[task.Executor.ExecutorID]
-	if e == nil {
+	switch {
+	case e != nil && launchExecutor:
+		a.notTwice(f, e, task)
+		return
+	case e == nil && !launchExecutor: // it has ended, and the master is yet to learn of it
+		a.drop(f, task, "No executor is expected to launch and there is none running")
+		return
+	case e == nil:
 		if e, err = a.addExecutor(f, *task.Executor); err != nil {
 			a.drop(f, task, err.Error())
+			a.neverLaunched(f, task)
 			return
 		}
 	}
@@ -99,6 +111,26 @@ func (a *Agent) runTask(info mesos.FrameworkInfo, task mesos.TaskInfo) {
 		a.drop(f, task, "Executor terminated")
 	default:
 		a.enqueue(f, e, task)
+	}
+}
+
+// notTwice drops a task for which the master wants an executor started that is
+// still here: ended, with updates that wait for acknowledgement, or unknown to
+// the master. So that the two agree again it is not to live on.
+func (a *Agent) notTwice(f *framework, e *executorRun, task mesos.TaskInfo) {
+	a.drop(f, task, "Master wants to launch executor, but one already exists")
+	switch e.state {
+	case executorTerminated:
+		a.neverLaunched(f, task)
+	case executorRegistering, executorRunning:
+		a.endExecutor(e)
+	}
+}
+
+// neverLaunched has the master forget the executor that it counts for a task.
+func (a *Agent) neverLaunched(f *framework, task mesos.TaskInfo) {
+	if a.state == running {
+		a.master.ExecutorExited(*a.info.ID, f.id(), task.Executor.ExecutorID, container.UnknownStatus)
 	}
 }
 

@@ -19,7 +19,9 @@ type Agent interface {
 	// executors and may register anew.
 	Shutdown(reason string)
 
-	RunTask(framework mesos.FrameworkInfo, task mesos.TaskInfo)
+	// RunTask tells by launchExecutor whether the task's executor is to be started
+	// or, as far as the master knows, is there; if that is wrong the task is dropped.
+	RunTask(framework mesos.FrameworkInfo, task mesos.TaskInfo, launchExecutor bool)
 	KillTask(framework mesos.FrameworkID, task mesos.TaskID, policy *mesos.KillPolicy)
 	ShutdownExecutor(framework mesos.FrameworkID, executor mesos.ExecutorID)
 	ShutdownFramework(framework mesos.FrameworkID)

@@ -119,7 +119,7 @@ func (m *Master) launch(f *framework, a *agent, role string, op *mesos.Offer_Ope
 		}
 		m.addTask(a, f, newTask(&t, f.id, plan.task))
 		m.log.Debug("master: launching", "task", t.TaskID.Value, "framework", f.id, "agent", a.id)
-		a.link.RunTask(f.info, t)
+		a.link.RunTask(f.info, t, plan.newExecutor)
 	}
 }
 

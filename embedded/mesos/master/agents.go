@@ -217,8 +217,9 @@ func (m *Master) unregister(a *agent, cause string) {
 		m.log.Error("master: agent not removed from the registry", "agent", a.id, "error", err)
 	}
 	m.removeAgent(a, removal{
-		state:   func(*framework) mesos.TaskState { return mesos.TASK_LOST },
-		reason:  mesos.REASON_AGENT_REMOVED,
+		verdict: func(*framework) (mesos.TaskState, mesos.TaskStatus_Reason) {
+			return mesos.TASK_LOST, mesos.REASON_AGENT_REMOVED
+		},
 		message: "Agent " + a.info.Hostname + " removed: " + cause,
 	})
 }
@@ -230,8 +231,9 @@ func (m *Master) markUnreachable(a *agent, cause string) {
 	}
 	m.unreachable[a.id] = t
 	m.removeAgent(a, removal{
-		state:       func(f *framework) mesos.TaskState { return f.lostOr(mesos.TASK_UNREACHABLE) },
-		reason:      mesos.REASON_AGENT_REMOVED,
+		verdict: func(f *framework) (mesos.TaskState, mesos.TaskStatus_Reason) {
+			return f.lostOr(mesos.TASK_UNREACHABLE), mesos.REASON_AGENT_REMOVED
+		},
 		message:     cause,
 		unreachable: &t,
 	})
@@ -239,8 +241,7 @@ func (m *Master) markUnreachable(a *agent, cause string) {
 
 // removal says how the tasks of an agent that is removed end for their frameworks.
 type removal struct {
-	state       func(*framework) mesos.TaskState
-	reason      mesos.TaskStatus_Reason
+	verdict     func(*framework) (mesos.TaskState, mesos.TaskStatus_Reason)
 	message     string
 	unreachable *mesos.TimeInfo // set: the agent may come back with its tasks
 }
@@ -253,9 +254,10 @@ func (m *Master) removeAgent(a *agent, how removal) {
 		if f == nil {
 			continue // the agent named a task of a framework that it did not describe
 		}
+		state, reason := how.verdict(f)
 		for _, t := range tasks {
-			s := taskStatus(&t.Task, how.state(f), how.message)
-			s.Reason = how.reason.Enum()
+			s := taskStatus(&t.Task, state, how.message)
+			s.Reason = reason.Enum()
 			s.UnreachableTime = how.unreachable
 			m.setTaskState(t, s, *s.State)
 			if how.unreachable != nil {
@@ -276,6 +278,7 @@ func (m *Master) removeAgent(a *agent, how removal) {
 	for _, o := range a.offers {
 		m.rescind(o)
 	}
+	m.dropFilters(a.id)
 	a.stopTimers()
 	delete(m.agents, a.id)
 	m.total.sub(a.total)
@@ -296,6 +299,9 @@ func (m *Master) announceLost(id string) {
 // re-registered since this master started.
 func (m *Master) recoveredAgentsTimeout() {
 	for id := range m.recoveredAgents {
+		if _, gone := m.gone[id]; gone {
+			continue
+		}
 		t := now()
 		if err := m.registry.markUnreachable(id, t); err != nil {
 			m.log.Error("master: agent not marked unreachable in the registry", "agent", id, "error", err)
@@ -322,7 +328,11 @@ func (m *Master) markGone(id string) error {
 		return err
 	}
 	m.gone[id] = t
-	delete(m.recoveredAgents, id)
+	if recovered {
+		// As in Mesos (MESOS-9739) it stays among the recovered ones: what is asked
+		// of its tasks gets no answer before the next master.
+		return nil
+	}
 	delete(m.unreachable, id)
 	const message = "Agent has been marked gone"
 	if a == nil {
@@ -330,12 +340,16 @@ func (m *Master) markGone(id string) error {
 		return nil
 	}
 	a.link.Shutdown(message)
-	m.removeAgent(a, removal{
-		state:   func(f *framework) mesos.TaskState { return f.lostOr(mesos.TASK_GONE_BY_OPERATOR) },
-		reason:  mesos.REASON_AGENT_REMOVED_BY_OPERATOR,
-		message: message,
-	})
+	m.removeAgent(a, removal{verdict: goneByOperator, message: message})
 	return nil
+}
+
+// goneByOperator is what becomes of the tasks of an agent that is marked gone.
+func goneByOperator(f *framework) (mesos.TaskState, mesos.TaskStatus_Reason) {
+	if f.partitionAware() {
+		return mesos.TASK_GONE_BY_OPERATOR, mesos.REASON_AGENT_REMOVED_BY_OPERATOR
+	}
+	return mesos.TASK_LOST, mesos.REASON_AGENT_REMOVED
 }
 
 func (m *Master) goneUnreachableTasks(id, message string) {
@@ -348,8 +362,9 @@ func (m *Master) goneUnreachableTasks(id, message string) {
 		if !ok {
 			continue
 		}
-		s := taskStatus(&t.Task, f.lostOr(mesos.TASK_GONE_BY_OPERATOR), message)
-		s.Reason = mesos.REASON_AGENT_REMOVED_BY_OPERATOR.Enum()
+		state, reason := goneByOperator(f)
+		s := taskStatus(&t.Task, state, message)
+		s.Reason = reason.Enum()
 		m.setTaskState(t, s, *s.State)
 		f.unreachable.remove(ref.Task.Value)
 		f.completed.put(ref.Task.Value, t)

@@ -206,11 +206,82 @@ func TestUnreachableAgentIsMarkedGone(t *testing.T) {
 	s.AwaitStatus(t, "t1", mesos.TASK_GONE_BY_OPERATOR)
 }
 
+func TestMarkedGoneWithoutPartitionAware(t *testing.T) {
+	m := startMaster(t, testConfig())
+	info := mesostest.Framework()
+	info.Capabilities = info.Capabilities[:1] // MULTI_ROLE
+	s, a, _ := running(t, m, info)
+	if err := m.call(t.Context(), func() {
+		if err := m.markGone(a.id().Value); err != nil {
+			t.Error(err)
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if st := s.AwaitStatus(t, "t1", mesos.TASK_LOST); st.GetReason() != mesos.REASON_AGENT_REMOVED {
+		t.Errorf("%v", st)
+	}
+}
+
+// Marked gone before it has re-registered with a new master, an agent stays
+// among those that are waited for, also after their time.
+func TestRecoveredAgentIsMarkedGone(t *testing.T) {
+	cfg := testConfig()
+	cfg.Registry = OpenRegistry("")
+	m := startMaster(t, cfg)
+	a := addAgent(t, m, "host1")
+	m.Stop()
+	cfg.AgentReregisterTimeout = 50 * time.Millisecond
+	m = startMaster(t, cfg)
+	var err error
+	if failed := m.call(t.Context(), func() { err = m.markGone(a.id().Value); m.recoveredAgentsTimeout() }); failed != nil || err != nil {
+		t.Fatal(failed, err)
+	}
+	s := mesostest.Subscribe(t, m.URL(), mesostest.Framework(), mesostest.Options{})
+	s.Must(t, calls.Reconcile(calls.ReconcileTasks(map[string]string{"t1": a.id().Value})))
+	s.Must(t, calls.Reconcile(calls.ReconcileTasks(map[string]string{"t2": "another"})))
+	s.AwaitStatus(t, "t2", mesos.TASK_UNKNOWN)
+	if s.Pending(mesostest.AnyUpdate("t1")) > 0 {
+		t.Error("a task of the agent was answered for")
+	}
+	a.m = m
+	m.Reregister(a, a.state(&mesos.FrameworkInfo{ID: &mesos.FrameworkID{Value: "f"}}))
+	a.expect(t, "shutdown: Agent has been marked gone")
+}
+
+// What a framework has refused of an agent does not outlive that agent, nor its
+// attributes.
+func TestFiltersEndWithAgent(t *testing.T) {
+	for _, how := range []string{"removed", "attributes"} {
+		t.Run(how, func(t *testing.T) {
+			cfg := pingConfig()
+			m := startMaster(t, cfg)
+			a := addAgent(t, m, "host1")
+			info := mesostest.Framework()
+			s := mesostest.Subscribe(t, m.URL(), info, mesostest.Options{})
+			s.Must(t, calls.Decline(s.AwaitOffer(t).ID).With(calls.RefuseSeconds(time.Hour)))
+			eventually(t, m, "filter", func() bool { return len(m.frameworks[s.FrameworkID].filters) == 1 })
+			switch how {
+			case "removed":
+				deafen(t, m, a, true)
+				s.Await(t, "FAILURE", mesostest.Type(scheduler.Event_FAILURE))
+				deafen(t, m, a, false)
+			case "attributes":
+				a.info.Attributes = []mesos.Attribute{{Name: "rack", Type: mesos.TEXT, Text: &mesos.Value_Text{Value: "1"}}}
+			}
+			m.Reregister(a, a.state(info))
+			if offer := s.AwaitOffer(t); offer.AgentID != a.id() {
+				t.Errorf("%v", offer)
+			}
+		})
+	}
+}
+
 // A restarted master knows its agents but no task: it answers nothing until the
 // agents have re-registered, and learns the framework from them.
 func TestMasterRestart(t *testing.T) {
 	cfg := testConfig()
-	cfg.RegistryPath = filepath.Join(t.TempDir(), "sub", "registry")
+	cfg.Registry = OpenRegistry(filepath.Join(t.TempDir(), "sub", "registry"))
 	m := startMaster(t, cfg)
 	info := mesostest.Framework()
 	_, a, task := running(t, m, info)
@@ -257,7 +328,7 @@ func TestMasterRestart(t *testing.T) {
 // come become unreachable.
 func TestMasterRestartKeepsUnreachable(t *testing.T) {
 	cfg := pingConfig()
-	cfg.RegistryPath = filepath.Join(t.TempDir(), "registry")
+	cfg.Registry = OpenRegistry(filepath.Join(t.TempDir(), "registry"))
 	m := startMaster(t, cfg)
 	lost, gone, absent := addAgent(t, m, "lost"), addAgent(t, m, "gone"), addAgent(t, m, "absent")
 	s := mesostest.Subscribe(t, m.URL(), mesostest.Framework(), mesostest.Options{})

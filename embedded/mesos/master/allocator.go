@@ -71,6 +71,13 @@ func (m *Master) refuse(f *framework, role string, a *agent, resources bag, filt
 	})
 }
 
+// dropFilters forgets who has refused an agent: it is gone, or another one now.
+func (m *Master) dropFilters(agent string) {
+	for _, f := range m.frameworks {
+		f.filters = slices.DeleteFunc(f.filters, func(x filter) bool { return x.agent == agent })
+	}
+}
+
 // takeBack withdraws an offer without a word: its resources are free again.
 func (m *Master) takeBack(o *offer) {
 	o.stopTimer()

@@ -7,6 +7,11 @@ import (
 	"log/slog"
 	"net"
 	"time"
+
+	mesos "github.com/mesos/mesos-go/api/v1/lib"
+	"github.com/mesos/mesos-go/api/v1/lib/scheduler"
+
+	"github.com/baas-batch/baas/embedded/mesos/link"
 )
 
 // Version is the Mesos version whose behaviour and API this master has.
@@ -18,16 +23,22 @@ type Config struct {
 	// by default 127.0.0.1:0.
 	Listener net.Listener
 	Address  string
-	// RegistryPath is the file of admitted, unreachable and gone agents; "" keeps
-	// the registry in memory only.
-	RegistryPath string
+	// Registry holds the admitted, unreachable and gone agents. Masters of one
+	// cluster share it; nil keeps it in memory.
+	Registry *Registry
 	// Credentials maps principals to secrets. If there are any, the APIs ask for
 	// HTTP basic authentication.
 	Credentials map[string]string
-	// Leader tells whether this master leads and, if not, the URL of the one that
-	// does ("" if none is known). Nil: this one leads.
-	Leader func() (url string, leading bool)
-	Logger *slog.Logger
+	// Standby masters redirect all calls until Elect is called.
+	Standby bool
+	Logger  *slog.Logger
+
+	// OnEvent, for tests, decides what becomes of each event on its way to a
+	// scheduler but SUBSCRIBED, HEARTBEAT and ERROR; OnCall of each call that the
+	// master has read and found valid, but SUBSCRIBE. They may be called from
+	// several goroutines, must not change what they see and must return soon.
+	OnEvent func(mesos.FrameworkID, *scheduler.Event) link.Fate
+	OnCall  func(*scheduler.Call) link.CallFate
 
 	HeartbeatInterval       time.Duration // 15 s
 	AllocationInterval      time.Duration // 100 ms (Mesos: 1 s)
@@ -81,6 +92,9 @@ func (c *Config) setDefaults() error {
 	}
 	if c.Address == "" {
 		c.Address = "127.0.0.1:0"
+	}
+	if c.Registry == nil {
+		c.Registry = OpenRegistry("")
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))

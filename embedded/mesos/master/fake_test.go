@@ -34,7 +34,7 @@ func (a *fakeAgent) Reregistered(_ mesos.AgentID, reconcile []link.TaskRef) {
 	a.note("reregistered %d", len(reconcile))
 }
 func (a *fakeAgent) Shutdown(reason string) { a.note("shutdown: %s", reason) }
-func (a *fakeAgent) RunTask(_ mesos.FrameworkInfo, t mesos.TaskInfo) {
+func (a *fakeAgent) RunTask(_ mesos.FrameworkInfo, t mesos.TaskInfo, _ bool) {
 	a.note("run %s", t.TaskID.Value)
 	a.tasks <- t
 }

@@ -81,7 +81,7 @@ func (f *framework) allocation(role string) bag {
 // send delivers an event if the framework is connected.
 func (f *framework) send(ev *scheduler.Event) {
 	if f.stream != nil {
-		f.stream.send(ev)
+		f.stream.deliver(f.id, ev)
 	}
 }
 

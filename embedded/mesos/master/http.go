@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"strings"
 )
 
@@ -47,6 +46,7 @@ func (m *Master) handler() http.Handler {
 		mux.Handle(prefix+"/api/v1/scheduler", m.endpoint(realmScheduler, m.serveScheduler))
 		mux.Handle(prefix+"/api/v1", m.endpoint(realmReadWrite, m.serveOperator))
 		mux.HandleFunc("GET "+prefix+"/health", func(http.ResponseWriter, *http.Request) {})
+		mux.HandleFunc(prefix+"/redirect", m.serveRedirect)
 	}
 	mux.HandleFunc("GET /version", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", mediaJSON)
@@ -87,15 +87,8 @@ func (m *Master) endpoint(realm string, serve func(w http.ResponseWriter, r *htt
 
 // available refuses calls that this master cannot take now.
 func (m *Master) available(w http.ResponseWriter, r *http.Request) error {
-	if m.cfg.Leader != nil {
-		if leader, leading := m.cfg.Leader(); !leading {
-			u, err := url.Parse(leader)
-			if err != nil || u.Host == "" {
-				return httpErrorf(http.StatusServiceUnavailable, "No leader elected")
-			}
-			w.Header().Set("Location", "//"+u.Host+r.URL.RequestURI())
-			return httpErrorf(http.StatusTemporaryRedirect, "")
-		}
+	if leader, since := m.leadership.get(); since.IsZero() {
+		return redirect(w, leader, delegated(r))
 	}
 	select {
 	case <-m.ready:

@@ -206,27 +206,14 @@ func TestCredentials(t *testing.T) {
 	}
 }
 
-func TestNotLeading(t *testing.T) {
-	cfg := testConfig()
-	leader := "http://127.0.0.1:5999"
-	cfg.Leader = func() (string, bool) { return leader, false }
-	m := startMaster(t, cfg)
-	resp := post(t, m.URL()+"/api/v1/scheduler", "{}")
-	if resp.StatusCode != http.StatusTemporaryRedirect || resp.Header.Get("Location") != "//127.0.0.1:5999/api/v1/scheduler" {
-		t.Errorf("%s, Location %q", resp.Status, resp.Header.Get("Location"))
-	}
-	leader = ""
-	if resp := post(t, m.URL()+"/api/v1", "{}"); resp.StatusCode != http.StatusServiceUnavailable {
-		t.Errorf("no leader: %s", resp.Status)
-	}
-}
-
 func TestRecovering(t *testing.T) {
 	load := make(chan struct{})
-	m, err := newMaster(testConfig(), store{
+	cfg := testConfig()
+	cfg.Registry = &Registry{store: store{
 		load: func() ([]byte, error) { <-load; return nil, nil },
 		save: func([]byte) error { return nil },
-	})
+	}}
+	m, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -248,7 +235,7 @@ func TestDamagedRegistry(t *testing.T) {
 		t.Fatal(err)
 	}
 	cfg := testConfig()
-	cfg.RegistryPath = path
+	cfg.Registry = OpenRegistry(path)
 	m, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)

@@ -32,11 +32,12 @@ type Master struct {
 	box      *mailbox
 	started  time.Time
 
-	ready    chan struct{} // closed when the registry is recovered
-	stop     chan struct{} // closed when Stop begins
-	stopOnce sync.Once
-	running  sync.WaitGroup
-	requests requestGate
+	leadership leadership
+	ready      chan struct{} // closed when the registry is recovered
+	stop       chan struct{} // closed when Stop begins
+	stopOnce   sync.Once
+	running    sync.WaitGroup
+	requests   requestGate
 
 	state // owned by the goroutine of loop
 }
@@ -63,12 +64,9 @@ type state struct {
 var _ link.Master = (*Master)(nil)
 
 // New opens the listener of a master and starts it: it first answers 503 and,
-// once the registry is read, takes calls. Stop must be called in the end.
+// once the registry is read, takes calls; a standby awaits its election first.
+// Stop must be called in the end.
 func New(cfg Config) (*Master, error) {
-	return newMaster(cfg, fileStore(cfg.RegistryPath))
-}
-
-func newMaster(cfg Config, store store) (*Master, error) {
 	if err := cfg.setDefaults(); err != nil {
 		return nil, err
 	}
@@ -80,14 +78,15 @@ func newMaster(cfg Config, store store) (*Master, error) {
 		}
 	}
 	m := &Master{
-		cfg:      cfg,
-		log:      cfg.Logger,
-		listener: listener,
-		box:      newMailbox(),
-		started:  time.Now(),
-		ready:    make(chan struct{}),
-		stop:     make(chan struct{}),
-		registry: &registry{store: store},
+		cfg:        cfg,
+		log:        cfg.Logger,
+		listener:   listener,
+		box:        newMailbox(),
+		started:    time.Now(),
+		ready:      make(chan struct{}),
+		stop:       make(chan struct{}),
+		registry:   &registry{shared: cfg.Registry},
+		leadership: leadership{elected: make(chan struct{})},
 		state: state{
 			frameworks:       map[string]*framework{},
 			completed:        newBounded[*framework](cfg.MaxCompletedFrameworks),
@@ -98,6 +97,10 @@ func newMaster(cfg Config, store store) (*Master, error) {
 		},
 	}
 	m.info = masterInfo(listener.Addr())
+	m.registry.demoted = m.demoted
+	if !cfg.Standby {
+		m.Elect()
+	}
 	m.server = &http.Server{
 		Handler:           m.handler(),
 		ReadHeaderTimeout: 30 * time.Second,
@@ -160,8 +163,20 @@ func (m *Master) Stop() {
 	m.running.Wait()
 }
 
-// loop recovers the registry and then runs the mailbox until Stop.
+// demoted ends a master that finds another one elected, as in Mesos.
+func (m *Master) demoted() {
+	m.log.Error("master: another master leads; ending", "id", m.info.ID)
+	go m.Stop() // which waits for the goroutine that has found it
+}
+
+// loop awaits the election, recovers the registry and then runs the mailbox
+// until Stop.
 func (m *Master) loop() {
+	select {
+	case <-m.leadership.elected:
+	case <-m.stop:
+		return
+	}
 	if err := m.recover(); err != nil {
 		// As Mesos without its registry: it must not lead with a wrong view of the agents.
 		m.log.Error("master: cannot recover the registry; staying unavailable", "error", err)

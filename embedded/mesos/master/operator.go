@@ -48,9 +48,10 @@ func (m *Master) operate(call *mastercalls.Call) (*mastercalls.Response, error) 
 		resp.GetVersion = &mastercalls.Response_GetVersion{VersionInfo: mesos.VersionInfo{Version: Version}}
 	case mastercalls.Call_GET_MASTER:
 		info := m.info
+		_, elected := m.leadership.get()
 		resp.Type = mastercalls.Response_GET_MASTER
 		resp.GetMaster = &mastercalls.Response_GetMaster{
-			MasterInfo: &info, StartTime: ptr(seconds(m.started)), ElectedTime: ptr(seconds(m.started)),
+			MasterInfo: &info, StartTime: ptr(seconds(m.started)), ElectedTime: ptr(seconds(elected)),
 		}
 	case mastercalls.Call_GET_STATE:
 		resp.Type = mastercalls.Response_GET_STATE

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 
 	mesos "github.com/mesos/mesos-go/api/v1/lib"
@@ -20,11 +21,47 @@ const (
 	maxAgentCount = 102400
 )
 
-// registry is what outlives a master: nothing about tasks or frameworks. It is
-// written before an agent learns of its admission, so that a master that is
-// restarted never meets an admitted agent that it does not know.
+// ErrDemoted tells a master that another one was elected after it.
+var ErrDemoted = errors.New("master: another master has taken the registry over")
+
+// Registry is what outlives a master: nothing about tasks or frameworks. It
+// stands for the replicated log of Mesos: only the master that was elected last
+// may write.
+type Registry struct {
+	store store
+
+	mu   sync.Mutex
+	term int // counts the elections
+}
+
+// OpenRegistry is a registry in a file, in memory if path is "".
+func OpenRegistry(path string) *Registry { return &Registry{store: fileStore(path)} }
+
+// take gives the registry to a new leader.
+func (r *Registry) take() (term int, data []byte, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	data, err = r.store.load()
+	r.term++
+	return r.term, data, err
+}
+
+func (r *Registry) write(term int, data []byte) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if term != r.term {
+		return ErrDemoted
+	}
+	return r.store.save(data)
+}
+
+// registry is a leading master's hold of the Registry. It is written before an
+// agent learns of its admission, so that no later master meets an admitted agent
+// that it does not know.
 type registry struct {
-	store   store
+	shared  *Registry
+	demoted func() // called when the hold is found to be lost
+	term    int
 	content registryContent
 }
 
@@ -46,12 +83,13 @@ type store struct {
 	save func([]byte) error
 }
 
-// fileStore replaces a file atomically; "" keeps nothing.
+// fileStore replaces a file atomically; "" keeps the bytes in memory.
 func fileStore(path string) store {
 	if path == "" {
+		var kept []byte
 		return store{
-			load: func() ([]byte, error) { return nil, nil },
-			save: func([]byte) error { return nil },
+			load: func() ([]byte, error) { return kept, nil },
+			save: func(data []byte) error { kept = data; return nil },
 		}
 	}
 	return store{
@@ -93,10 +131,11 @@ func replaceFile(path string, data []byte) error {
 
 // recover reads the registry and notes in it that the given master leads now.
 func (r *registry) recover(info mesos.MasterInfo) (registryContent, error) {
-	data, err := r.store.load()
+	term, data, err := r.shared.take()
 	if err != nil {
 		return registryContent{}, fmt.Errorf("read registry: %w", err)
 	}
+	r.term = term
 	if data != nil {
 		if err := json.Unmarshal(data, &r.content); err != nil {
 			return registryContent{}, fmt.Errorf("read registry: %w", err)
@@ -113,7 +152,11 @@ func (r *registry) save() error {
 	if err != nil {
 		return fmt.Errorf("write registry: %w", err)
 	}
-	if err := r.store.save(data); err != nil {
+	err = r.shared.write(r.term, data)
+	if errors.Is(err, ErrDemoted) {
+		r.demoted()
+	}
+	if err != nil {
 		return fmt.Errorf("write registry: %w", err)
 	}
 	return nil

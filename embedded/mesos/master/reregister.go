@@ -47,6 +47,9 @@ func (m *Master) reregister(l link.Agent, state link.AgentState) {
 
 // reconnectAgent reconciles what the master knows of an agent that it never gave up.
 func (m *Master) reconnectAgent(a *agent, l link.Agent, state link.AgentState, total bag) {
+	if !slices.EqualFunc(a.info.Attributes, state.Info.Attributes, func(x, y mesos.Attribute) bool { return x.Equal(y) }) {
+		m.dropFilters(a.id)
+	}
 	a.link, a.info, a.reregisteredAt = l, state.Info, time.Now()
 	if !a.total.equal(total) {
 		for _, o := range a.offers {

@@ -1,10 +1,14 @@
 package master
 
 import (
+	"context"
 	"net/http"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/mesos/mesos-go/api/v1/lib/scheduler"
+
+	"github.com/baas-batch/baas/embedded/mesos/link"
 )
 
 const headerStreamID = "Mesos-Stream-Id"
@@ -21,24 +25,53 @@ func (m *Master) serveScheduler(w http.ResponseWriter, r *http.Request, principa
 	if call.Type == scheduler.Call_SUBSCRIBE {
 		return m.serveSubscription(w, r, call.Subscribe, principal)
 	}
+	fate, err := m.fateOf(r.Context(), call)
+	if err != nil {
+		return err
+	}
 	status := http.StatusAccepted
 	var refused error
-	err := m.call(r.Context(), func() {
+	err = m.call(r.Context(), func() {
 		f, err := m.subscribed(call, principal, r.Header)
 		if err != nil {
 			refused = err
 			return
 		}
-		status, refused = m.dispatch(f, call)
+		if !fate.Lose {
+			status, refused = m.dispatch(f, call)
+		}
 	})
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
-	}
-	if refused != nil {
+	case refused != nil:
 		return refused
+	case fate.Cut:
+		panic(http.ErrAbortHandler)
 	}
 	w.WriteHeader(status)
 	return nil
+}
+
+// fateOf asks a test what becomes of a call, and waits as long as it says.
+func (m *Master) fateOf(ctx context.Context, call *scheduler.Call) (fate link.CallFate, err error) {
+	if m.cfg.OnCall == nil {
+		return fate, nil
+	}
+	fate = m.cfg.OnCall(call)
+	if fate.Delay <= 0 {
+		return fate, nil
+	}
+	timer := time.NewTimer(fate.Delay)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return fate, nil
+	case <-m.stop:
+		return fate, errStopped
+	case <-ctx.Done():
+		return fate, ctx.Err()
+	}
 }
 
 // serveSubscription answers SUBSCRIBE with the event stream and returns when it ends.

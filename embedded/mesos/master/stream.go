@@ -10,7 +10,10 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	mesos "github.com/mesos/mesos-go/api/v1/lib"
 	"github.com/mesos/mesos-go/api/v1/lib/scheduler"
+
+	"github.com/baas-batch/baas/embedded/mesos/link"
 )
 
 // stream is one subscription: events queue here and the goroutine of its HTTP
@@ -21,6 +24,7 @@ type stream struct {
 	json     bool
 	limit    int
 	deadline time.Duration // for one batch
+	onEvent  func(mesos.FrameworkID, *scheduler.Event) link.Fate
 
 	mu       sync.Mutex
 	queue    []*scheduler.Event
@@ -37,8 +41,18 @@ func (m *Master) newStream(asJSON bool) *stream {
 		json:     asJSON,
 		limit:    m.cfg.MaxStreamBacklog,
 		deadline: m.cfg.SubscriberWriteDeadline,
+		onEvent:  m.cfg.OnEvent,
 		wake:     make(chan struct{}, 1),
 	}
+}
+
+// deliver sends an event unless a test decides otherwise.
+func (s *stream) deliver(framework string, ev *scheduler.Event) {
+	if s.onEvent == nil {
+		s.send(ev)
+		return
+	}
+	s.onEvent(mesos.FrameworkID{Value: framework}, ev).Deliver(func() { s.send(ev) })
 }
 
 // send queues an event, which nobody may change from then on. It reports false

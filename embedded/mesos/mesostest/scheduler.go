@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"sync"
 	"testing"
 	"time"
@@ -24,15 +25,16 @@ import (
 )
 
 // Patience is how long Await waits.
-const Patience = 20 * time.Second
+const Patience = time.Minute
 
 // Session is one subscription of a framework.
 type Session struct {
 	FrameworkID string
 
-	caller calls.Caller
-	cancel context.CancelFunc
-	done   chan struct{}
+	streamID string
+	caller   calls.Caller
+	cancel   context.CancelFunc
+	done     chan struct{}
 
 	mu      sync.Mutex
 	events  []*scheduler.Event // those that no Await has taken
@@ -63,12 +65,15 @@ func Framework(roles ...string) *mesos.FrameworkInfo {
 	}
 }
 
-func client(url string, o Options) *httpcli.Client {
+// StreamID is the Mesos-Stream-Id of the subscription.
+func (s *Session) StreamID() string { return s.streamID }
+
+func client(url string, o Options, wrap func(http.RoundTripper) http.RoundTripper) *httpcli.Client {
 	codec := codecs.ByMediaType[codecs.MediaTypeProtobuf]
 	if o.JSON {
 		codec = codecs.ByMediaType[codecs.MediaTypeJSON]
 	}
-	config := []httpcli.ConfigOpt{httpcli.Timeout(0)}
+	config := []httpcli.ConfigOpt{httpcli.Timeout(0), httpcli.WrapRoundTripper(wrap)}
 	if o.Principal != "" {
 		config = append(config, httpcli.BasicAuth(o.Principal, o.Secret))
 	}
@@ -79,12 +84,11 @@ func client(url string, o Options) *httpcli.Client {
 // for the test to await. The caller must Close it.
 func Open(ctx context.Context, url string, info *mesos.FrameworkInfo, o Options) (*Session, error) {
 	ctx, cancel := context.WithCancel(ctx)
-	s := &Session{
-		caller:  httpsched.NewCaller(client(url+"/api/v1/scheduler", o), httpsched.EndpointCandidates(func() string { return "" })),
-		cancel:  cancel,
-		done:    make(chan struct{}),
-		changed: make(chan struct{}),
+	s := &Session{cancel: cancel, done: make(chan struct{}), changed: make(chan struct{})}
+	wrap := func(rt http.RoundTripper) http.RoundTripper {
+		return &streamIDReader{RoundTripper: rt, to: &s.streamID}
 	}
+	s.caller = httpsched.NewCaller(client(url+"/api/v1/scheduler", o, wrap), httpsched.EndpointCandidates(func() string { return "" }))
 	s.FrameworkID = info.GetID().GetValue()
 	call := calls.Subscribe(info)
 	if s.FrameworkID != "" {
@@ -97,6 +101,20 @@ func Open(ctx context.Context, url string, info *mesos.FrameworkInfo, o Options)
 	}
 	go s.read(resp)
 	return s, nil
+}
+
+// streamIDReader notes the stream ID; only the answer to SUBSCRIBE has one.
+type streamIDReader struct {
+	http.RoundTripper
+	to *string
+}
+
+func (r *streamIDReader) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := r.RoundTripper.RoundTrip(req)
+	if err == nil && resp.Header.Get("Mesos-Stream-Id") != "" {
+		*r.to = resp.Header.Get("Mesos-Stream-Id")
+	}
+	return resp, err
 }
 
 func (s *Session) read(resp mesos.Response) {
@@ -147,15 +165,20 @@ func (s *Session) Must(t testing.TB, call *scheduler.Call) {
 // if none comes.
 func (s *Session) Await(t testing.TB, what string, match func(*scheduler.Event) bool) *scheduler.Event {
 	t.Helper()
-	ev, err := s.await(match)
+	ev, err := s.AwaitFor(Patience, match)
 	if err != nil {
 		t.Fatalf("waiting for %s: %v", what, err)
 	}
 	return ev
 }
 
-func (s *Session) await(match func(*scheduler.Event) bool) (*scheduler.Event, error) {
-	deadline := time.After(Patience)
+// ErrNoEvent tells that no event that matches has come in time.
+var ErrNoEvent = errors.New("no such event")
+
+// AwaitFor takes the first event that matches, past or to come. Errors:
+// ErrNoEvent, and that with which the stream ended.
+func (s *Session) AwaitFor(patience time.Duration, match func(*scheduler.Event) bool) (*scheduler.Event, error) {
+	deadline := time.After(patience)
 	for {
 		s.mu.Lock()
 		for i, ev := range s.events {
@@ -173,7 +196,7 @@ func (s *Session) await(match func(*scheduler.Event) bool) (*scheduler.Event, er
 		select {
 		case <-changed:
 		case <-deadline:
-			return nil, fmt.Errorf("no such event in %s; events: %s", Patience, seen)
+			return nil, fmt.Errorf("%w in %s; events: %s", ErrNoEvent, patience, seen)
 		}
 	}
 }
@@ -222,7 +245,7 @@ func describe(events []*scheduler.Event) string {
 
 // Operator sends a call of the operator API.
 func Operator(ctx context.Context, url string, o Options, call *master.Call) (*master.Response, error) {
-	send := httpmaster.NewSender(client(url+"/api/v1", o).Send)
+	send := httpmaster.NewSender(client(url+"/api/v1", o, nil).Send)
 	resp, err := send.Send(ctx, mastercalls.NonStreaming(call))
 	if err != nil {
 		return nil, err

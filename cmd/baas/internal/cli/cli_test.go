@@ -9,9 +9,11 @@ import (
 	"io"
 	"iter"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/baas-batch/baas/api"
 	"github.com/baas-batch/baas/starter"
@@ -47,7 +49,7 @@ func exampleRun(status api.Status) starter.Run {
 	r.Steps = []api.StepState{
 		{ID: "split", Status: api.StatusSucceeded, Partitions: 1, Done: 1, Started: started, Ended: started.Add(2 * time.Second),
 			Outputs: map[string]json.RawMessage{"parts": json.RawMessage(`["a","b"]`), "rate": json.RawMessage(`"1.07"`)}},
-		{ID: "render", ForEach: true, Status: status, Partitions: 200, Done: 117, Active: 50, Failed: 1, Started: started.Add(2 * time.Second),
+		{ID: "render", ForEach: true, Status: status, Partitions: 200, Done: 117, Active: 50, Running: 38, Waiting: 12, Failed: 1, Started: started.Add(2 * time.Second),
 			Reason: "partition 7: exit code 3\nwhich is a long story that nobody wants to read in a table of a hundred columns"},
 		{ID: "cleanup", OnExit: true, Status: api.StatusWaiting},
 	}
@@ -93,7 +95,9 @@ func TestUsageErrors(t *testing.T) {
 		{[]string{"run", "nowhere.yaml"}, "nowhere.yaml"},
 		{[]string{"run", flow, "-p", "month"}, "expected NAME=VALUE"},
 		{[]string{"run", flow, "-p", "month=2026-01", "-p", "month=2026-02"}, "given twice"},
-		{[]string{"run", flow, "--nope"}, "baas run --help"},
+		{[]string{"run", flow, "--nope"}, "unknown option --nope; see: baas run --help"},
+		{[]string{"run", flow, "--dettach"}, "did you mean --detach?"},
+		{[]string{"validate", os.TempDir()}, "not a regular file"},
 		{[]string{"run", flow}, `parameter "month" (string) is missing`},
 		{[]string{"run", flow, "-p", "month=March"}, `does not match the pattern`},
 		{[]string{"run", flow, "-p", "mnth=2026-01"}, `did you mean "month"?`},
@@ -150,6 +154,11 @@ func TestHelp(t *testing.T) {
 		if !strings.Contains(b.stdout.String(), "Example:\n  baas "+c.Name) {
 			t.Errorf("%s --help has no example:\n%s", c.Name, b.stdout.String())
 		}
+		for line := range strings.Lines(b.stdout.String()) {
+			if strings.Contains(line, "`") || utf8.RuneCountInString(line) > tableWidth+1 {
+				t.Errorf("%s --help: %d characters: %s", c.Name, utf8.RuneCountInString(line), line)
+			}
+		}
 	}
 }
 
@@ -186,10 +195,13 @@ func TestStatus(t *testing.T) {
 		r := exampleRun(api.StatusRunning)
 		r.Activities = []starter.Activity{
 			{ID: "render-1", Step: "render", Details: api.Details{
+				Total:  10,
 				Agents: []api.AgentDetail{{Host: "node1"}},
 				Tasks:  []api.TaskDetail{{First: 0, Count: 1, State: "RUNNING", Progress: "12/40 pages"}, {First: 8, Count: 8, State: "STAGING"}},
 			}},
-			{ID: "render-2", Step: "render", Details: api.Details{State: "waiting", Reason: "no agent offers 64 CPUs"}},
+			{ID: "render-2", Step: "render", Details: api.Details{State: "waiting", Total: 8, Done: 1, Reason: "no agent offers 64 CPUs"}},
+			{ID: "render-3", Step: "render", Details: api.Details{State: "waiting", Total: 1, Reason: "no agent offers 64 CPUs"}},
+			{ID: "render-4", Step: "render"},
 		}
 		return r, nil
 	}
@@ -198,8 +210,82 @@ func TestStatus(t *testing.T) {
 	b.stdout = syncBuffer{}
 	b.expect(ExitDone, "status", runID, "--output", "json")
 	var r starter.Run
-	if err := json.Unmarshal([]byte(b.stdout.String()), &r); err != nil || r.Run != runID || len(r.Activities) != 2 {
+	if err := json.Unmarshal([]byte(b.stdout.String()), &r); err != nil || r.Run != runID || len(r.Activities) != 4 {
 		t.Errorf("got %+v, %v", r, err)
+	}
+}
+
+func TestStatusShowsSomeOfManyTasks(t *testing.T) {
+	b := newBench(t)
+	b.runs.describe = func(string) (starter.Run, error) {
+		r := exampleRun(api.StatusRunning)
+		r.Kill = &api.KillRequest{By: "bob", Reason: "wrong\x1b[2Jmonth"}
+		for i := range 500 {
+			r.Activities = append(r.Activities, starter.Activity{ID: fmt.Sprint("render-", i), Step: "render", Details: api.Details{
+				Tasks: []api.TaskDetail{{First: 499 - i, Count: 1, State: "RUNNING"}},
+			}})
+		}
+		return r, nil
+	}
+	b.expect(ExitDone, "status", runID)
+	got := b.stdout.String()
+	for _, want := range []string{"render#0 ", "render#19 ", "… and 480 more; --output json has all", "running, being killed by bob: wrong [2Jmonth\n"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %q in\n%s", want, got)
+		}
+	}
+	if strings.Contains(got, "render#20 ") || strings.Contains(got, "\x1b") {
+		t.Errorf("got\n%s", got)
+	}
+}
+
+func TestWatchTellsTheEnd(t *testing.T) {
+	for status, want := range map[api.Status]int{
+		api.StatusSucceeded: ExitDone, api.StatusFailed: ExitFailed, api.StatusKilled: ExitFailed,
+	} {
+		for _, format := range []string{"table", "json"} {
+			b := newBench(t)
+			b.runs.watch = states(exampleRun(api.StatusRunning), exampleRun(status))
+			b.expect(want, "status", "--watch", runID, "--output", format)
+		}
+	}
+}
+
+func TestKill(t *testing.T) {
+	b := newBench(t)
+	var asked []string
+	b.runs.kill = func(id, reason, by string) error {
+		asked = append(asked, id, reason, by)
+		return nil
+	}
+	b.expect(ExitDone, "kill", runID, "--reason", "wrong month")
+	delete(b.env, "USER")
+	b.expect(ExitDone, "kill", runID)
+	if want := []string{runID, "wrong month", "ann", runID, "", "uid0"}; !slices.Equal(asked, want) {
+		t.Errorf("asked for %q, want %q", asked, want)
+	}
+	b.runs.kill = func(string, string, string) error { return &starter.EndedError{Run: runID, Status: api.StatusFailed} }
+	b.expect(ExitNotFound, "kill", runID)
+	if !strings.Contains(b.stderr.String(), "has ended already: it failed") {
+		t.Errorf("says %q", b.stderr.String())
+	}
+}
+
+func TestKillNeedsAPlatform(t *testing.T) {
+	b := newBench(t).withoutPlatform()
+	b.expect(ExitUnreachable, "kill", runID)
+	if !strings.Contains(b.stderr.String(), "start one with: baas up") {
+		t.Errorf("says %q", b.stderr.String())
+	}
+}
+
+func TestVersion(t *testing.T) {
+	for _, arg := range []string{"version", "--version", "-v"} {
+		b := newBench(t)
+		b.expect(ExitDone, arg)
+		if got := b.stdout.String(); got != "v1.2.3\n" {
+			t.Errorf("baas %s prints %q", arg, got)
+		}
 	}
 }
 
@@ -269,25 +355,6 @@ func TestGraph(t *testing.T) {
 	b.expect(ExitDone, "graph", b.file(goodFlow))
 	if got := b.stdout.String(); !strings.HasPrefix(got, "flowchart") {
 		t.Errorf("got %q", got)
-	}
-}
-
-func TestKill(t *testing.T) {
-	b := newBench(t)
-	b.runs.kill = func(id, reason, by string) error {
-		if id != runID || reason != "wrong month" || by != "ann" {
-			t.Errorf("killed %s because %q by %s", id, reason, by)
-		}
-		return nil
-	}
-	b.expect(ExitDone, "kill", runID, "--reason", "wrong month")
-}
-
-func TestVersion(t *testing.T) {
-	b := newBench(t)
-	b.expect(ExitDone, "version")
-	if b.stdout.String() != "v1.2.3\n" {
-		t.Errorf("got %q", b.stdout.String())
 	}
 }
 

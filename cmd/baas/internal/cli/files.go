@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -52,7 +53,7 @@ func (p *Program) validate(c *urfave.Context) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(p.Stdout, "%s is valid: %s, %d steps\n", file, app.Flow.Name, len(app.Flow.Steps)+len(app.Flow.OnExit))
+	fmt.Fprintf(p.Stdout, "%s is valid: %s, %s\n", file, app.Flow.Name, number(len(app.Flow.Steps)+len(app.Flow.OnExit), "step"))
 	return nil
 }
 
@@ -77,26 +78,27 @@ func (p *Program) logsCommand() *urfave.Command {
 		&urfave.BoolFlag{Name: "follow", Aliases: []string{"f"}, Usage: "go on until the run, or the step, has ended"},
 	}, connectFlags()...)
 	return command(&urfave.Command{Name: "logs", Usage: "print the logs of a run, a step or a partition", Flags: flags}, "RUN[/STEP[#PARTITION]]",
-		"baas logs -f statements-9f86d081884c7d65-5e2f91aa/render#17", p.logs)
+		"baas logs -f statements-9f86d081884c7d65-5e2f91aa/render#17", onPlatform(readLogs, p.connect, p.logs))
 }
 
-func (p *Program) logs(c *urfave.Context) error {
+type logsArgs struct {
+	starter.LogOptions
+	run string
+}
+
+func readLogs(c *urfave.Context) (a logsArgs, err error) {
 	word, err := oneArgument(c, "run ID")
 	if err != nil {
-		return err
+		return a, err
 	}
-	id, o, err := parseLogs(word)
-	if err != nil {
-		return err
-	}
-	o.Follow = c.Bool("follow")
-	platform, err := p.connect(c)
-	if err != nil {
-		return err
-	}
-	defer platform.close(c.Context)
-	out := &logPrinter{w: p.Stdout, plain: o.Partition >= 0}
-	for chunk, err := range platform.Runs.Logs(c.Context, id, o) {
+	a.run, a.LogOptions, err = parseLogs(word)
+	a.Follow = c.Bool("follow")
+	return a, err
+}
+
+func (p *Program) logs(ctx context.Context, platform *Platform, a logsArgs) error {
+	out := &logPrinter{w: p.Stdout, plain: a.Partition >= 0}
+	for chunk, err := range platform.Runs.Logs(ctx, a.run, a.LogOptions) {
 		if err != nil {
 			return errors.Join(out.end(), err)
 		}
@@ -174,36 +176,35 @@ func (l *logPrinter) end() error {
 
 func (p *Program) outputsCommand() *urfave.Command {
 	flags := append([]urfave.Flag{
-		&urfave.StringFlag{Name: "download", Usage: "write all files below this directory"},
+		&urfave.StringFlag{Name: "download", Usage: "write all files below `DIR`"},
 		outputFlag(),
 	}, connectFlags()...)
 	return command(&urfave.Command{Name: "outputs", Usage: "list the outputs of a run, or download their files", Flags: flags}, "RUN",
-		"baas outputs --download ./march statements-9f86d081884c7d65-5e2f91aa", p.outputs)
+		"baas outputs --download ./march statements-9f86d081884c7d65-5e2f91aa", onPlatform(readOutputs, p.connect, p.outputs))
 }
 
-func (p *Program) outputs(c *urfave.Context) error {
-	id, err := oneArgument(c, "run ID")
-	if err != nil {
-		return err
-	}
-	asJSON, err := wantsJSON(c)
-	if err != nil {
-		return err
-	}
-	platform, err := p.connect(c)
-	if err != nil {
-		return err
-	}
-	defer platform.close(c.Context)
-	run, err := platform.Runs.Describe(c.Context, id)
+type outputsArgs struct {
+	run      string
+	download string // directory; "" only lists
+	asJSON   bool
+}
+
+func readOutputs(c *urfave.Context) (a outputsArgs, err error) {
+	a.download = c.String("download")
+	a.run, a.asJSON, err = aboutRun(c)
+	return a, err
+}
+
+func (p *Program) outputs(ctx context.Context, platform *Platform, a outputsArgs) error {
+	run, err := platform.Runs.Describe(ctx, a.run)
 	if err != nil {
 		return err
 	}
 	outputs := run.Outputs()
-	if dir := c.String("download"); dir != "" {
-		return p.download(c, platform, outputs, dir)
+	if a.download != "" {
+		return p.download(ctx, platform, outputs, a.download)
 	}
-	if asJSON {
+	if a.asJSON {
 		if outputs == nil {
 			outputs = []starter.Output{}
 		}
@@ -216,10 +217,10 @@ func (p *Program) outputs(c *urfave.Context) error {
 	return writeTable(p.Stdout, []string{"STEP", "OUTPUT", "VALUE"}, rows)
 }
 
-func (p *Program) download(c *urfave.Context, platform *Platform, outputs []starter.Output, dir string) error {
+func (p *Program) download(ctx context.Context, platform *Platform, outputs []starter.Output, dir string) error {
 	files := 0
 	for _, o := range outputs {
-		written, err := platform.Runs.Download(c.Context, o, dir)
+		written, err := platform.Runs.Download(ctx, o, dir)
 		files += len(written)
 		if err != nil {
 			return err
@@ -229,7 +230,7 @@ func (p *Program) download(c *urfave.Context, platform *Platform, outputs []star
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(p.Stdout, "%d files in %s\n", files, absolute)
+	fmt.Fprintf(p.Stdout, "%s in %s\n", number(files, "file"), absolute)
 	return nil
 }
 
@@ -249,7 +250,7 @@ func showOutput(o starter.Output) string {
 	case 1:
 		return fmt.Sprintf("%s, %s", o.Files[0].Name, bytesText(size))
 	}
-	return fmt.Sprintf("%d files, %s", len(o.Files), bytesText(size))
+	return number(len(o.Files), "file") + ", " + bytesText(size)
 }
 
 func bytesText(n int64) string {

@@ -19,6 +19,7 @@ import (
 type fakeRuns struct {
 	start    func(starter.StartOptions) (starter.Started, error)
 	describe func(id string) (starter.Run, error)
+	explain  func(id string, o starter.ExplainOptions) (starter.Explanation, error)
 	watch    func(ctx context.Context, id string) iter.Seq2[starter.Run, error]
 	list     func(starter.ListOptions) ([]starter.Summary, error)
 	kill     func(id, reason, by string) error
@@ -30,6 +31,9 @@ func (f *fakeRuns) Start(_ context.Context, o starter.StartOptions) (starter.Sta
 	return f.start(o)
 }
 func (f *fakeRuns) Describe(_ context.Context, id string) (starter.Run, error) { return f.describe(id) }
+func (f *fakeRuns) Explain(_ context.Context, id string, o starter.ExplainOptions) (starter.Explanation, error) {
+	return f.explain(id, o)
+}
 func (f *fakeRuns) Watch(ctx context.Context, id string, _ time.Duration) iter.Seq2[starter.Run, error] {
 	return f.watch(ctx, id)
 }
@@ -122,6 +126,7 @@ func newBench(t *testing.T) *bench {
 		Interrupt: b.interrupt,
 		Now:       func() time.Time { return time.Date(2026, 4, 1, 6, 30, 0, 0, time.UTC) },
 		Version:   "v1.2.3",
+		User:      "uid0",
 		Parts: Parts{
 			Connect: func(_ context.Context, target Target) (*Platform, error) {
 				b.connected = append(b.connected, target)

@@ -9,12 +9,14 @@ import (
 	"unicode/utf8"
 
 	urfave "github.com/urfave/cli/v2"
+
+	"github.com/baas-batch/baas/cmd/baas/internal/screen"
 )
 
 const tableWidth = 100
 
 func outputFlag() urfave.Flag {
-	return &urfave.StringFlag{Name: "output", Aliases: []string{"o"}, Value: "table", Usage: "table or json"}
+	return &urfave.StringFlag{Name: "output", Aliases: []string{"o"}, Value: "table", Usage: "`FORMAT`: table or json"}
 }
 
 // wantsJSON reads --output.
@@ -84,7 +86,7 @@ func fit(widths []int) []int {
 }
 
 func clip(s string, width int) string {
-	s = strings.Join(strings.Fields(s), " ")
+	s = screen.OneLine(s)
 	if utf8.RuneCountInString(s) <= width {
 		return s
 	}
@@ -98,6 +100,14 @@ func stamp(t time.Time) string {
 		return "-"
 	}
 	return t.Local().Format("2006-01-02 15:04:05 MST")
+}
+
+// number counts things in words: "1 file", "2 files".
+func number(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
 }
 
 func orDash(s string) string {

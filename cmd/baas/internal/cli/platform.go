@@ -24,6 +24,7 @@ import (
 type Runs interface {
 	Start(ctx context.Context, o starter.StartOptions) (starter.Started, error)
 	Describe(ctx context.Context, id string) (starter.Run, error)
+	Explain(ctx context.Context, id string, o starter.ExplainOptions) (starter.Explanation, error)
 	Watch(ctx context.Context, id string, every time.Duration) iter.Seq2[starter.Run, error]
 	List(ctx context.Context, o starter.ListOptions) ([]starter.Summary, error)
 	Kill(ctx context.Context, id, reason, requestedBy string) error
@@ -68,15 +69,15 @@ type EmbedOptions struct {
 // connectFlags are those of every command that needs a platform.
 func connectFlags() []urfave.Flag {
 	return []urfave.Flag{
-		&urfave.StringFlag{Name: "address", Usage: "host:port of Temporal (TEMPORAL_ADDRESS)"},
-		&urfave.StringFlag{Name: "namespace", Usage: "namespace of Temporal (TEMPORAL_NAMESPACE)"},
-		&urfave.StringFlag{Name: "storage", Usage: "URL of the store, such as file:///var/lib/baas/store (BAAS_STORAGE)"},
+		&urfave.StringFlag{Name: "address", Usage: "`HOST:PORT` of Temporal (TEMPORAL_ADDRESS)"},
+		&urfave.StringFlag{Name: "namespace", Usage: "namespace `NAME` of Temporal (TEMPORAL_NAMESPACE)"},
+		&urfave.StringFlag{Name: "storage", Usage: "`URL` of the store, such as file:///var/lib/baas/store (BAAS_STORAGE)"},
 		dataFlag(),
 	}
 }
 
 func dataFlag() urfave.Flag {
-	return &urfave.StringFlag{Name: "data", Usage: "data directory of baas up (BAAS_DATA; default: baas in the user's data folder)"}
+	return &urfave.StringFlag{Name: "data", Usage: "data `DIR` of baas up (BAAS_DATA; default: baas in the user's data folder)"}
 }
 
 func (p *Program) dataDir(c *urfave.Context) (string, error) {
@@ -174,9 +175,6 @@ func (p *Program) connect(c *urfave.Context) (*Platform, error) {
 // needPlatform is connect for commands to which a store alone is of no use.
 func (p *Program) needPlatform(c *urfave.Context) (*Platform, error) {
 	t, err := p.target(c)
-	if errors.Is(err, errNoPlatform) {
-		return nil, &starter.UnreachableError{What: "Temporal", Address: "(no address)", Err: err}
-	}
 	if err != nil {
 		return nil, err
 	}

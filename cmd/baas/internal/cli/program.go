@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"strings"
 	"time"
@@ -35,6 +34,8 @@ type Program struct {
 	// LookupEnv and Environ are those of the process.
 	LookupEnv func(string) (string, bool)
 	Environ   func() []string
+	// User names who runs the program, where the environment does not.
+	User string
 	// Interrupt gets a value for each Ctrl-C.
 	Interrupt <-chan struct{}
 	// Terminal gives the size of the terminal that Stdout is; nil when it is none.
@@ -105,7 +106,7 @@ func exitCode(err error) int {
 		return exit.code
 	case errors.As(err, &usage), errors.Is(err, starter.ErrInvalid):
 		return ExitUsage
-	case errors.Is(err, starter.ErrUnreachable):
+	case errors.Is(err, starter.ErrUnreachable), errors.Is(err, errNoPlatform):
 		return ExitUnreachable
 	case errors.Is(err, starter.ErrNotFound):
 		return ExitNotFound
@@ -122,16 +123,17 @@ func messageOf(err error) string {
 	case errors.As(err, &invalid):
 		return problems(invalid)
 	}
-	return "baas: " + err.Error()
+	message := "baas: " + err.Error()
+	var running *starter.RunningError
+	if errors.As(err, &running) && running.Run != "" {
+		message += "; see: baas status --watch " + running.Run
+	}
+	return message
 }
 
 func problems(e *starter.InvalidError) string {
 	lines := e.Messages()
-	what := "1 problem"
-	if len(lines) != 1 {
-		what = fmt.Sprintf("%d problems", len(lines))
-	}
-	return strings.Join(append(lines, what+"; nothing was started"), "\n")
+	return strings.Join(append(lines, number(len(lines), "problem")+"; nothing was started"), "\n")
 }
 
 func (p *Program) getenv(name string) string {
@@ -154,7 +156,7 @@ func (p *Program) app() *urfave.App {
 		CustomAppHelpTemplate:     appHelp,
 		Commands: []*urfave.Command{
 			p.upCommand(), p.runCommand(), p.validateCommand(), p.graphCommand(),
-			p.lsCommand(), p.statusCommand(), p.logsCommand(), p.outputsCommand(), p.killCommand(),
+			p.lsCommand(), p.statusCommand(), p.explainCommand(), p.logsCommand(), p.outputsCommand(), p.killCommand(),
 			p.workerCommand(), p.doctorCommand(), p.versionCommand(),
 		},
 		Action: func(c *urfave.Context) error {
@@ -166,26 +168,21 @@ func (p *Program) app() *urfave.App {
 	}
 }
 
-const appHelp = `baas: {{.Usage}}
-
-Usage: baas COMMAND [options]
-
-Commands:
-{{range .VisibleCommands}}{{if ne .Name "help"}}  {{printf "%-10s" .Name}}{{.Usage}}
-{{end}}{{end}}
-  baas COMMAND --help shows options and an example.
-
-How a platform is found: --address, else Temporal's own variables and profiles
-(TEMPORAL_ADDRESS, TEMPORAL_PROFILE, ...), else a "baas up" on this machine, found
-through its data directory. Without any of them, "baas run" starts all parts for
-the one run.
-
-Exit codes: 0 done, 1 the run failed, 2 wrong usage or invalid file,
-3 something is not reachable, 4 not found.
-`
-
+// onUsageError puts the words of the flag package right: they name an option
+// with one dash, and give no advice.
 func onUsageError(c *urfave.Context, err error, _ bool) error {
-	return usagef("%v; see: baas %s --help", err, c.Command.Name)
+	name, unknown := strings.CutPrefix(err.Error(), "flag provided but not defined: -")
+	if !unknown {
+		return usagef("%v; see: baas %s --help", err, c.Command.Name)
+	}
+	var names []string
+	for _, f := range c.Command.Flags {
+		names = append(names, f.Names()[0])
+	}
+	if s := flow.Suggest(name, names); s != "" {
+		return usagef("unknown option --%s: did you mean --%s? See: baas %s --help", name, s, c.Command.Name)
+	}
+	return usagef("unknown option --%s; see: baas %s --help", name, c.Command.Name)
 }
 
 func (p *Program) unknownCommand(app *urfave.App, name string) error {
@@ -208,43 +205,14 @@ func command(c *urfave.Command, arguments, example string, action func(*urfave.C
 	return c
 }
 
-// help is the text that --help shows.
-func help(c *urfave.Command, arguments, example string) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "baas %s: %s\n\nUsage: %s\n\nExample:\n%s\n\nOptions:\n", c.Name, c.Usage,
-		strings.TrimSpace("baas "+c.Name+" [options] "+arguments), indent(example))
-	for _, f := range c.Flags {
-		f, ok := f.(urfave.DocGenerationFlag)
-		if !ok {
-			continue
-		}
-		var names []string
-		for _, name := range f.Names() {
-			names = append(names, strings.Repeat("-", min(2, len(name)))+name)
-		}
-		name := strings.Join(names, ", ")
-		if f.TakesValue() {
-			name += " VALUE"
-		}
-		usage := f.GetUsage()
-		if value := f.GetDefaultText(); f.TakesValue() && value != "" && value != "0" && value != `""` {
-			usage += " (default: " + strings.Trim(value, `"`) + ")"
-		}
-		fmt.Fprintf(&b, "  %-20s  %s\n", name, usage)
-	}
-	fmt.Fprintf(&b, "  %-20s  %s\n", "--help, -h", "show this help")
-	return strings.ReplaceAll(b.String(), "{{", `{{"{{"}}`)
-}
-
-func indent(s string) string {
-	return "  " + strings.ReplaceAll(strings.TrimSpace(s), "\n", "\n  ")
-}
-
 // reorder puts a command's flags before its arguments, so that both
 // `run -p a=b FILE` and `run FILE -p a=b` are understood. "--" ends the flags.
 func (p *Program) reorder(app *urfave.App, args []string) ([]string, error) {
 	if len(args) < 2 {
 		return args, nil
+	}
+	if args[1] == "--version" || args[1] == "-v" {
+		args = append([]string{args[0], "version"}, args[2:]...)
 	}
 	command := app.Command(args[1])
 	if command == nil {
@@ -300,10 +268,11 @@ func noArguments(c *urfave.Context) error {
 	return nil
 }
 
-// load reads a flow file; one that is not there is a mistake of usage.
+// load reads a flow file; one that cannot be read is a mistake of usage.
 func (p *Program) load(file string) (*starter.App, error) {
 	app, err := starter.Load(file, p.Catalog)
-	if errors.Is(err, fs.ErrNotExist) {
+	var invalid *starter.InvalidError
+	if err != nil && !errors.As(err, &invalid) {
 		return nil, &usageError{err.Error()}
 	}
 	return app, err

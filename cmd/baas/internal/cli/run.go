@@ -11,55 +11,57 @@ import (
 	urfave "github.com/urfave/cli/v2"
 
 	"github.com/baas-batch/baas/api"
+	"github.com/baas-batch/baas/cmd/baas/internal/screen"
 	"github.com/baas-batch/baas/starter"
 )
 
 func (p *Program) runCommand() *urfave.Command {
 	flags := append([]urfave.Flag{
-		&urfave.StringSliceFlag{Name: "param", Aliases: []string{"p"}, Usage: "NAME=VALUE of a parameter; the value of a file is its path"},
-		&urfave.StringFlag{Name: "date", Usage: "order date, YYYY-MM-DD (default: today in UTC)"},
+		&urfave.StringSliceFlag{Name: "param", Aliases: []string{"p"}, Usage: "`NAME=VALUE` of a parameter; for a file, VALUE is its path"},
+		&urfave.StringFlag{Name: "date", Usage: "order date `YYYY-MM-DD` (default: today in UTC)"},
 		&urfave.BoolFlag{Name: "detach", Aliases: []string{"d"}, Usage: "start the run, print its ID and return"},
 		outputFlag(), executorFlag(), verboseFlag(),
 	}, connectFlags()...)
 	return command(&urfave.Command{Name: "run", Usage: "run a flow file", Flags: flags}, "FILE",
-		"baas run flow.yaml -p month=2026-03 -p accounts=accounts.csv", p.run)
+		"baas run flow.yaml -p month=2026-03 -p accounts=accounts.csv", onPlatform(p.readRun, p.platformForRun, p.run))
 }
 
 func executorFlag() urfave.Flag {
-	return &urfave.StringFlag{Name: "executor", Usage: "path of baas-executor (BAAS_EXECUTOR; default: beside baas)"}
+	return &urfave.StringFlag{Name: "executor", Usage: "`PATH` of baas-executor (BAAS_EXECUTOR; default: beside baas)"}
 }
 
 func verboseFlag() urfave.Flag {
 	return &urfave.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "log what the embedded parts do, on stderr"}
 }
 
-func (p *Program) run(c *urfave.Context) error {
+type runArgs struct {
+	starter.StartOptions
+	detach, asJSON bool
+}
+
+func (p *Program) readRun(c *urfave.Context) (a runArgs, err error) {
 	file, err := oneArgument(c, "flow file")
 	if err != nil {
-		return err
+		return a, err
 	}
-	asJSON, err := wantsJSON(c)
+	a.detach = c.Bool("detach")
+	if a.asJSON, err = wantsJSON(c); err != nil {
+		return a, err
+	}
+	a.StartOptions, err = p.startOptions(c, file)
+	return a, err
+}
+
+func (p *Program) run(ctx context.Context, platform *Platform, a runArgs) error {
+	started, err := platform.Runs.Start(ctx, a.StartOptions)
 	if err != nil {
 		return err
 	}
-	options, err := p.startOptions(c, file)
-	if err != nil {
+	if a.detach {
+		_, err := fmt.Fprintln(p.Stdout, started.Run)
 		return err
 	}
-	platform, err := p.platformForRun(c)
-	if err != nil {
-		return err
-	}
-	defer platform.close(c.Context)
-	started, err := platform.Runs.Start(c.Context, options)
-	if err != nil {
-		return err
-	}
-	if c.Bool("detach") {
-		fmt.Fprintln(p.Stdout, started.Run)
-		return nil
-	}
-	return p.attend(c.Context, platform, started.Run, asJSON)
+	return p.attend(ctx, platform, started.Run, a.asJSON)
 }
 
 // startOptions reads and checks the file and its parameters, so that nothing is
@@ -143,7 +145,7 @@ func (p *Program) attend(ctx context.Context, platform *Platform, id string, asJ
 	}
 	if err == nil && run.Status != api.StatusSucceeded {
 		if run.Reason != "" && !asJSON {
-			fmt.Fprintf(p.Stderr, "baas: run %s %s: %s\n", run.Run, run.Status, run.Reason)
+			fmt.Fprintf(p.Stderr, "baas: run %s %s: %s\n", run.Run, run.Status, screen.Why(run.Status, run.Reason))
 		}
 		return exitError{ExitFailed}
 	}
@@ -153,15 +155,16 @@ func (p *Program) attend(ctx context.Context, platform *Platform, id string, asJ
 // printPlaces tells where a run's outputs, logs and page are.
 func (p *Program) printPlaces(w io.Writer, platform *Platform, run *starter.Run) {
 	if place := platform.place(run); place != "" {
-		fmt.Fprintf(w, "Outputs  %s  (baas outputs %s)\n", place, run.Run)
-		fmt.Fprintf(w, "Logs     %s/<step>/logs  (baas logs %s)\n", strings.TrimSuffix(place, "/"), run.Run)
+		fmt.Fprintf(w, "Outputs  %s\n         baas outputs %s\n", place, run.Run)
+		fmt.Fprintf(w, "Logs     %s/<step>/logs\n         baas logs %s\n", strings.TrimSuffix(place, "/"), run.Run)
 	}
-	switch page := platform.page(run); {
-	case page == "":
-	case platform.Embedded:
-		fmt.Fprintf(w, "Web UI   %s  (gone when this command ends; `baas up` keeps it)\n", page)
-	default:
-		fmt.Fprintf(w, "Web UI   %s\n", page)
+	page := platform.page(run)
+	if page == "" {
+		return
+	}
+	fmt.Fprintf(w, "Web UI   %s\n", page)
+	if platform.Embedded {
+		fmt.Fprintln(w, "         (gone when this command ends; `baas up` keeps it)")
 	}
 }
 

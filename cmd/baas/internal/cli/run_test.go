@@ -248,24 +248,56 @@ func TestTreeOnATerminal(t *testing.T) {
 }
 
 func TestUp(t *testing.T) {
-	for _, keep := range []bool{false, true} {
+	for _, test := range []struct {
+		keep bool
+		open int
+		says string
+	}{
+		{false, 2, "Stopping. 2 open runs to go on with the next `baas up` on this data directory; 76 running tasks to be ended now, and run again then.\n"},
+		{true, 1, "1 open run to go on with the next `baas up` on this data directory; 38 running tasks to live on meanwhile.\n"},
+		{true, 0, "Stopping. No run is open.\n"},
+	} {
 		b := newBench(t).withoutPlatform()
-		b.runs.list = func(starter.ListOptions) ([]starter.Summary, error) { return make([]starter.Summary, 2), nil }
+		b.runs.list = func(starter.ListOptions) ([]starter.Summary, error) { return make([]starter.Summary, test.open), nil }
+		b.runs.describe = func(string) (starter.Run, error) { return exampleRun(api.StatusRunning), nil }
 		go func() {
 			<-b.stdout.seen("Stop with Ctrl-C")
 			b.interrupt <- struct{}{}
 		}()
 		args := []string{"up", "--data", "/data", "--agents", "3", "--port", "7000"}
-		if keep {
+		if test.keep {
 			args = append(args, "--keep-tasks")
 		}
 		b.expect(ExitDone, args...)
 		if e := b.embedded; len(e) != 1 || !e[0].Persistent || e[0].DataDir != "/data" || e[0].Agents != 3 || e[0].Port != 7000 {
 			t.Errorf("embedded %+v", e)
 		}
-		if len(b.closed) != 1 || b.closed[0] != keep || !strings.Contains(b.stderr.String(), "2 open runs") {
+		if len(b.closed) != 1 || b.closed[0] != test.keep || !strings.Contains(b.stderr.String(), test.says) {
 			t.Errorf("closed %v; said %s", b.closed, b.stderr.String())
 		}
+	}
+}
+
+// A second Ctrl-C does not wait for what the first one began.
+func TestUpStopsAtOnce(t *testing.T) {
+	b := newBench(t).withoutPlatform()
+	b.runs.list = func(starter.ListOptions) ([]starter.Summary, error) { return nil, io.EOF }
+	embed, never := b.program.Parts.Embed, make(chan struct{})
+	t.Cleanup(func() { close(never) })
+	b.program.Parts.Embed = func(ctx context.Context, o EmbedOptions) (*Platform, error) {
+		platform, err := embed(ctx, o)
+		platform.Close = func(context.Context, bool) error { <-never; return nil }
+		return platform, err
+	}
+	go func() {
+		<-b.stdout.seen("Stop with Ctrl-C")
+		b.interrupt <- struct{}{}
+		<-b.stderr.seen("Another Ctrl-C")
+		b.interrupt <- struct{}{}
+	}()
+	b.expect(ExitFailed, "up")
+	if !strings.Contains(b.stderr.String(), "Stopped at once") {
+		t.Errorf("said %s", b.stderr.String())
 	}
 }
 

@@ -1,8 +1,8 @@
 package cli
 
 import (
+	"context"
 	"fmt"
-	"strings"
 
 	urfave "github.com/urfave/cli/v2"
 
@@ -13,43 +13,48 @@ import (
 
 func (p *Program) lsCommand() *urfave.Command {
 	flags := append([]urfave.Flag{
-		&urfave.StringFlag{Name: "app", Usage: "only runs of this app"},
-		&urfave.StringFlag{Name: "owner", Usage: "only runs of this owner"},
-		&urfave.StringFlag{Name: "status", Usage: "only runs of this status: running, succeeded, failed, killed"},
-		&urfave.IntFlag{Name: "limit", Value: starter.DefaultListLimit, Usage: "at most so many, the newest first"},
+		&urfave.StringFlag{Name: "app", Usage: "only runs of the app `NAME`"},
+		&urfave.StringFlag{Name: "owner", Usage: "only runs of the owner `NAME`"},
+		&urfave.StringFlag{Name: "status", Usage: "only runs of this `STATUS`: running, succeeded, failed, killed"},
+		&urfave.IntFlag{Name: "limit", Value: starter.DefaultListLimit, Usage: "at most `N`, the newest first"},
 		outputFlag(),
 	}, connectFlags()...)
 	return command(&urfave.Command{Name: "ls", Usage: "list runs", Flags: flags}, "",
-		"baas ls --app statements --status failed", p.ls)
+		"baas ls --app statements --status failed", onPlatform(readList, p.connect, p.list))
 }
 
-func (p *Program) ls(c *urfave.Context) error {
+type listArgs struct {
+	starter.ListOptions
+	asJSON bool
+}
+
+func readList(c *urfave.Context) (a listArgs, err error) {
 	if err := noArguments(c); err != nil {
-		return err
+		return a, err
 	}
-	asJSON, err := wantsJSON(c)
-	if err != nil {
-		return err
+	if a.asJSON, err = wantsJSON(c); err != nil {
+		return a, err
 	}
-	o := starter.ListOptions{App: c.String("app"), Owner: c.String("owner"), Status: api.Status(c.String("status")), Limit: c.Int("limit")}
-	switch o.Status {
+	a.ListOptions = starter.ListOptions{
+		App: c.String("app"), Owner: c.String("owner"), Status: api.Status(c.String("status")), Limit: c.Int("limit"),
+	}
+	switch a.Status {
 	case "", api.StatusRunning, api.StatusSucceeded, api.StatusFailed, api.StatusKilled:
 	default:
-		return usagef("--status is %q: expected running, succeeded, failed or killed", o.Status)
+		return a, usagef("--status is %q: expected running, succeeded, failed or killed", a.Status)
 	}
-	if o.Limit < 1 {
-		return usagef("--limit is %d: expected a number above 0", o.Limit)
+	if a.Limit < 1 {
+		return a, usagef("--limit is %d: expected a number above 0", a.Limit)
 	}
-	platform, err := p.connect(c)
+	return a, nil
+}
+
+func (p *Program) list(ctx context.Context, platform *Platform, a listArgs) error {
+	list, err := platform.Runs.List(ctx, a.ListOptions)
 	if err != nil {
 		return err
 	}
-	defer platform.close(c.Context)
-	list, err := platform.Runs.List(c.Context, o)
-	if err != nil {
-		return err
-	}
-	if asJSON {
+	if a.asJSON {
 		if list == nil {
 			list = []starter.Summary{}
 		}
@@ -68,141 +73,76 @@ func (p *Program) ls(c *urfave.Context) error {
 
 func (p *Program) statusCommand() *urfave.Command {
 	flags := append([]urfave.Flag{
-		&urfave.BoolFlag{Name: "watch", Aliases: []string{"w"}, Usage: "show changes until the run has ended"},
+		&urfave.BoolFlag{Name: "watch", Aliases: []string{"w"}, Usage: "show changes until the run has ended; exit code 1 if it did not succeed"},
 		outputFlag(),
 	}, connectFlags()...)
 	return command(&urfave.Command{Name: "status", Usage: "show a run and its steps", Flags: flags}, "RUN",
-		"baas status --watch statements-9f86d081884c7d65-5e2f91aa", p.status)
+		"baas status --watch statements-9f86d081884c7d65-5e2f91aa", onPlatform(readStatus, p.connect, p.status))
 }
 
-func (p *Program) status(c *urfave.Context) error {
-	id, err := oneArgument(c, "run ID")
+type statusArgs struct {
+	run           string
+	watch, asJSON bool
+}
+
+func readStatus(c *urfave.Context) (a statusArgs, err error) {
+	a.watch = c.Bool("watch")
+	a.run, a.asJSON, err = aboutRun(c)
+	return a, err
+}
+
+func (p *Program) status(ctx context.Context, platform *Platform, a statusArgs) error {
+	if a.watch {
+		return p.watch(ctx, platform, a)
+	}
+	run, err := platform.Runs.Describe(ctx, a.run)
 	if err != nil {
 		return err
 	}
-	asJSON, err := wantsJSON(c)
-	if err != nil {
-		return err
-	}
-	platform, err := p.connect(c)
-	if err != nil {
-		return err
-	}
-	defer platform.close(c.Context)
-	if c.Bool("watch") {
-		run, ended, err := p.follow(c.Context, platform, id, p.view(asJSON), nil)
-		if err != nil {
-			return err
-		}
-		if asJSON && ended {
-			return writeJSON(p.Stdout, run)
-		}
-		return nil
-	}
-	run, err := platform.Runs.Describe(c.Context, id)
-	if err != nil {
-		return err
-	}
-	if asJSON {
+	if a.asJSON {
 		return writeJSON(p.Stdout, run)
 	}
 	return p.printStatus(platform, &run)
 }
 
-func (p *Program) printStatus(platform *Platform, run *starter.Run) error {
-	fmt.Fprintf(p.Stdout, "Run      %s\nStatus   %s\n", run.Run, run.Status)
-	if run.Reason != "" {
-		fmt.Fprintf(p.Stdout, "Reason   %s\n", strings.Join(strings.Fields(run.Reason), " "))
-	}
-	fmt.Fprintf(p.Stdout, "Started  %s\n", stamp(run.Started))
-	if !run.Ended.IsZero() {
-		fmt.Fprintf(p.Stdout, "Ended    %s, after %s\n", stamp(run.Ended), screen.Duration(run.Ended.Sub(run.Started)))
-	}
-	if run.Incomplete != "" {
-		fmt.Fprintf(p.Stdout, "Steps    not known: %s\n", run.Incomplete)
-	}
-	p.printPlaces(p.Stdout, platform, run)
-	if len(run.Steps) == 0 {
-		return nil
-	}
-	fmt.Fprintln(p.Stdout)
-	if err := writeTable(p.Stdout, []string{"STEP", "STATUS", "DONE", "ACTIVE", "FAILED", "TOOK", "REASON"}, p.stepRows(run)); err != nil {
+func (p *Program) watch(ctx context.Context, platform *Platform, a statusArgs) error {
+	run, ended, err := p.follow(ctx, platform, a.run, p.view(a.asJSON), nil)
+	if err != nil || !ended {
 		return err
 	}
-	if rows := placeRows(run); len(rows) > 0 {
-		fmt.Fprintln(p.Stdout)
-		return writeTable(p.Stdout, []string{"ACTIVITY", "PARTITIONS", "STATE", "AGENT", "PROGRESS OR REASON"}, rows)
+	if a.asJSON {
+		if err := writeJSON(p.Stdout, run); err != nil {
+			return err
+		}
+	}
+	if run.Status != api.StatusSucceeded {
+		return exitError{ExitFailed}
 	}
 	return nil
 }
 
-func (p *Program) stepRows(run *starter.Run) [][]string {
-	var rows [][]string
-	for _, s := range run.Steps {
-		done := "-"
-		if s.Partitions > 0 {
-			done = fmt.Sprintf("%d/%d", s.Done, s.Partitions)
-		}
-		took := "-"
-		if !s.Started.IsZero() {
-			end := s.Ended
-			if end.IsZero() {
-				end = p.Now()
-			}
-			took = screen.Duration(end.Sub(s.Started))
-		}
-		name := s.ID
-		if s.OnExit {
-			name += " (on exit)"
-		}
-		rows = append(rows, []string{name, string(s.Status), done, fmt.Sprint(s.Active), fmt.Sprint(s.Failed), took, s.Reason})
-	}
-	return rows
-}
-
-// placeRows tells where tasks are that run, or why they wait.
-func placeRows(run *starter.Run) [][]string {
-	var rows [][]string
-	for _, a := range run.Activities {
-		if len(a.Details.Tasks) == 0 {
-			rows = append(rows, []string{a.ID, "-", orDash(a.Details.State), "-", a.Details.Reason})
-		}
-		for _, t := range a.Details.Tasks {
-			host := "-"
-			if t.Agent >= 0 && t.Agent < len(a.Details.Agents) {
-				host = a.Details.Agents[t.Agent].Host
-			}
-			partitions := fmt.Sprint(t.First)
-			if t.Count > 1 {
-				partitions = fmt.Sprintf("%d to %d", t.First, t.First+t.Count-1)
-			}
-			rows = append(rows, []string{a.ID, partitions, t.State, host, t.Progress})
-		}
-	}
-	return rows
-}
-
 func (p *Program) killCommand() *urfave.Command {
 	flags := append([]urfave.Flag{
-		&urfave.StringFlag{Name: "reason", Usage: "why; it stands in the run's history"},
+		&urfave.StringFlag{Name: "reason", Usage: "`TEXT`: why; it becomes the reason of the run's end"},
 	}, connectFlags()...)
 	return command(&urfave.Command{Name: "kill", Usage: "kill a run: its tasks are ended, then its on_exit steps run", Flags: flags}, "RUN",
-		`baas kill --reason "wrong month" statements-9f86d081884c7d65-5e2f91aa`, func(c *urfave.Context) error {
-			id, err := oneArgument(c, "run ID")
-			if err != nil {
-				return err
-			}
-			platform, err := p.needPlatform(c)
-			if err != nil {
-				return err
-			}
-			defer platform.close(c.Context)
-			if err := platform.Runs.Kill(c.Context, id, c.String("reason"), p.user()); err != nil {
-				return err
-			}
-			fmt.Fprintf(p.Stdout, "asked run %s to end; see: baas status --watch %s\n", id, id)
-			return nil
-		})
+		`baas kill --reason "wrong month" statements-9f86d081884c7d65-5e2f91aa`, onPlatform(readKill, p.needPlatform, p.kill))
+}
+
+type killArgs struct{ run, reason string }
+
+func readKill(c *urfave.Context) (a killArgs, err error) {
+	a.reason = c.String("reason")
+	a.run, err = oneArgument(c, "run ID")
+	return a, err
+}
+
+func (p *Program) kill(ctx context.Context, platform *Platform, a killArgs) error {
+	if err := platform.Runs.Kill(ctx, a.run, a.reason, p.user()); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(p.Stdout, "asked run %s to end; see: baas status --watch %s\n", a.run, a.run)
+	return err
 }
 
 // user names who asks.
@@ -212,5 +152,5 @@ func (p *Program) user() string {
 			return user
 		}
 	}
-	return "unknown"
+	return p.User
 }

@@ -7,22 +7,25 @@ import (
 
 	urfave "github.com/urfave/cli/v2"
 
-	"github.com/baas-batch/baas/starter"
-
 	"github.com/baas-batch/baas/api"
+	"github.com/baas-batch/baas/starter"
 )
 
-// upStopTimeout is for tasks to end when `up` is stopped.
-const upStopTimeout = 60 * time.Second
+const (
+	// upStopTimeout is for tasks to end when `up` is stopped.
+	upStopTimeout = 60 * time.Second
+	// tallyTimeout is for finding out what runs, to tell it.
+	tallyTimeout = 2 * time.Second
+)
 
 func (p *Program) upCommand() *urfave.Command {
 	flags := []urfave.Flag{
 		dataFlag(),
-		&urfave.IntFlag{Name: "port", Usage: "port of Temporal (default: that of the last time, else 7233, else a free one)"},
-		&urfave.IntFlag{Name: "ui-port", Usage: "port of the Web UI (default: that of the last time, else 8233, else a free one)"},
-		&urfave.IntFlag{Name: "agents", Value: 1, Usage: "number of Mesos agents"},
-		&urfave.Float64Flag{Name: "cpus", Usage: "CPUs that each agent offers (default: the machine's)"},
-		&urfave.IntFlag{Name: "mem", Usage: "memory that each agent offers, in MB (default: most of the machine's)"},
+		&urfave.IntFlag{Name: "port", Usage: "`PORT` of Temporal (default: that of last time, else 7233, else free)"},
+		&urfave.IntFlag{Name: "ui-port", Usage: "`PORT` of the Web UI (default: that of last time, else 8233, else free)"},
+		&urfave.IntFlag{Name: "agents", Value: 1, Usage: "number `N` of Mesos agents"},
+		&urfave.Float64Flag{Name: "cpus", Usage: "CPUs `N` that each agent offers (default: the machine's)"},
+		&urfave.IntFlag{Name: "mem", Usage: "memory `MB` that each agent offers (default: at least half of the machine's)"},
 		&urfave.BoolFlag{Name: "keep-tasks", Usage: "let running tasks live on when this command is stopped"},
 		executorFlag(), verboseFlag(),
 	}
@@ -74,24 +77,16 @@ func (p *Program) dataHint(c *urfave.Context) string {
 	return ""
 }
 
+// down stops a platform and says what becomes of its runs and tasks. Another Ctrl-C
+// ends the process at once, as kill -9 would.
 func (p *Program) down(c *urfave.Context, platform *Platform, keepTasks bool) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Context), upStopTimeout)
 	defer cancel()
-	running := "open runs"
-	if list, err := platform.Runs.List(ctx, starter.ListOptions{Status: api.StatusRunning}); err == nil {
-		running = fmt.Sprintf("%d open runs", len(list))
-		if len(list) == 1 {
-			running = "1 open run"
-		}
-	}
-	if keepTasks {
-		fmt.Fprintf(p.Stderr, "Stopping. Running tasks live on; %s will go on at the next `baas up` on this data directory.\n", running)
-	} else {
-		fmt.Fprintf(p.Stderr, "Stopping. Running tasks are ended and run again later: %s will go on at the next `baas up` on this "+
-			"data directory. (--keep-tasks lets them live on. Another Ctrl-C stops at once, and leaves them running.)\n", running)
-	}
 	stopped := make(chan error, 1)
-	go func() { stopped <- platform.Close(ctx, keepTasks) }()
+	go func() {
+		fmt.Fprintln(p.Stderr, "Stopping. "+leaves(ctx, platform, keepTasks))
+		stopped <- platform.Close(ctx, keepTasks)
+	}()
 	select {
 	case err := <-stopped:
 		if err == nil {
@@ -99,8 +94,47 @@ func (p *Program) down(c *urfave.Context, platform *Platform, keepTasks bool) er
 		}
 		return err
 	case <-p.Interrupt:
+		fmt.Fprintln(p.Stderr, "Stopped at once; tasks may still be running or ending.")
 		return exitError{ExitFailed}
 	}
+}
+
+// leaves says what a platform that stops leaves to the next one.
+func leaves(ctx context.Context, platform *Platform, keepTasks bool) string {
+	runs, tasks := "Open runs", "running tasks"
+	switch open, running, err := tally(ctx, platform); {
+	case err != nil: // it is told without numbers
+	case open == 0:
+		return "No run is open."
+	default:
+		runs, tasks = number(open, "open run"), number(running, "running task")
+	}
+	text := runs + " to go on with the next `baas up` on this data directory; " + tasks
+	if keepTasks {
+		return text + " to live on meanwhile."
+	}
+	return text + " to be ended now, and run again then.\n" +
+		"(--keep-tasks lets them live on. Another Ctrl-C does not wait for their end.)"
+}
+
+// tally counts the open runs and running tasks of a platform.
+func tally(ctx context.Context, platform *Platform) (runs, tasks int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, tallyTimeout)
+	defer cancel()
+	list, err := platform.Runs.List(ctx, starter.ListOptions{Status: api.StatusRunning})
+	if err != nil {
+		return 0, 0, err
+	}
+	for _, summary := range list {
+		run, err := platform.Runs.Describe(ctx, summary.Run)
+		if err != nil {
+			return 0, 0, err
+		}
+		for _, s := range run.Steps {
+			tasks += s.Running
+		}
+	}
+	return len(list), tasks, nil
 }
 
 // untilInterrupt gives a context that Ctrl-C ends.

@@ -32,15 +32,15 @@ type WorkerOptions struct {
 
 func (p *Program) workerCommand() *urfave.Command {
 	flags := append([]urfave.Flag{
-		&urfave.StringFlag{Name: "mesos", Usage: "Mesos masters, separated by commas (BAAS_MESOS)"},
-		&urfave.StringFlag{Name: "framework", Value: api.DefaultFramework, Usage: "name of the framework that workers share (BAAS_FRAMEWORK)"},
-		&urfave.StringFlag{Name: "executor", Usage: "path of baas-executor on the agents, or a URI (BAAS_EXECUTOR; default: beside baas)"},
+		&urfave.StringFlag{Name: "mesos", Usage: "`URLS` of the Mesos masters, separated by commas (BAAS_MESOS)"},
+		&urfave.StringFlag{Name: "framework", Value: api.DefaultFramework, Usage: "`NAME` of the workers' framework (BAAS_FRAMEWORK)"},
+		&urfave.StringFlag{Name: "executor", Usage: "`PATH` or URI of baas-executor (BAAS_EXECUTOR; default: beside baas)"},
 		&urfave.BoolFlag{Name: "serve-executor", Usage: "agents fetch the executor from this worker's gateway"},
-		&urfave.StringFlag{Name: "gateway", Value: "127.0.0.1:0", Usage: "host:port where the gateway of a file store listens (BAAS_GATEWAY)"},
-		&urfave.StringFlag{Name: "principal", Usage: "Mesos principal (BAAS_MESOS_PRINCIPAL)"},
-		&urfave.StringFlag{Name: "secret-file", Usage: "file that holds the principal's secret (BAAS_MESOS_SECRET_FILE)"},
-		&urfave.StringFlag{Name: "user", Usage: "user that runs the executors (BAAS_MESOS_USER; default: the user of this process)"},
-		&urfave.DurationFlag{Name: "lease", Value: api.DefaultLeaseTimeout, Usage: "silence after which another worker leads; the first worker decides"},
+		&urfave.StringFlag{Name: "gateway", Value: "127.0.0.1:0", Usage: "`HOST:PORT` of the store's gateway (BAAS_GATEWAY)"},
+		&urfave.StringFlag{Name: "principal", Usage: "Mesos principal `NAME` (BAAS_MESOS_PRINCIPAL)"},
+		&urfave.StringFlag{Name: "secret-file", Usage: "`FILE` with the principal's secret (BAAS_MESOS_SECRET_FILE)"},
+		&urfave.StringFlag{Name: "user", Usage: "`NAME` of the executors' user (BAAS_MESOS_USER; default: this process's)"},
+		&urfave.DurationFlag{Name: "lease", Value: api.DefaultLeaseTimeout, Usage: "`TIME` a leader may be silent; the first worker decides"},
 		&urfave.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "log errors only"},
 	}, connectFlags()...)
 	return command(&urfave.Command{Name: "worker", Usage: "run a worker for a Temporal and a Mesos cluster until Ctrl-C", Flags: flags}, "",

@@ -2,7 +2,6 @@ package screen
 
 import (
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/baas-batch/baas/api"
@@ -39,8 +38,8 @@ func (e *Events) Next(run *api.RunState, now time.Time) []string {
 	}
 	if run.Status != e.run && run.Status.Final() {
 		line := fmt.Sprintf("run %s %s after %s", run.Run, run.Status, Duration(run.Ended.Sub(run.Started)))
-		if run.Reason != "" {
-			line += ": " + oneLine(run.Reason)
+		if why := Why(run.Status, run.Reason); why != "" {
+			line += ": " + why
 		}
 		lines = append(lines, line)
 	}
@@ -60,16 +59,14 @@ func (e *Events) step(s api.StepState, now time.Time) string {
 	e.last[s.ID] = reported{s.Status, s.Done, now}
 	line := fmt.Sprintf("step %s %s", s.ID, s.Status)
 	if s.ForEach && s.Partitions > 0 {
-		line += fmt.Sprintf(" %d/%d", s.Done, s.Partitions) + count(s.Active, "active") + count(s.Failed, "failed")
+		line += " " + partitions(&s)
 	}
 	line += count(s.Retries, "retried")
 	if s.Status.Final() && !s.Started.IsZero() {
 		line += " after " + Duration(s.Ended.Sub(s.Started))
 	}
-	if s.Reason != "" && s.Status != api.StatusSucceeded {
-		line += ": " + oneLine(s.Reason)
+	if why := Why(s.Status, s.Reason); why != "" {
+		line += ": " + why
 	}
 	return line
 }
-
-func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }

@@ -27,7 +27,7 @@ func statements() *api.RunState {
 		Steps: []api.StepState{
 			{ID: "split", Status: api.StatusSucceeded, Partitions: 1, Done: 1, Started: start, Ended: at(3)},
 			{ID: "rates", Status: api.StatusFailed, Partitions: 1, Failed: 1, Retries: 2, Started: start, Ended: at(40), Reason: "exit code 7\nafter 3 attempts"},
-			{ID: "render", Needs: []string{"split"}, ForEach: true, Status: api.StatusRunning, Partitions: 200, Done: 117, Failed: 1, Active: 50, Started: at(3)},
+			{ID: "render", Needs: []string{"split"}, ForEach: true, Status: api.StatusRunning, Partitions: 200, Done: 117, Failed: 1, Active: 50, Running: 42, Waiting: 8, Started: at(3)},
 			{ID: "post", Needs: []string{"split", "render"}, Status: api.StatusWaiting},
 			{ID: "report", Needs: []string{"rates"}, Status: api.StatusBlocked},
 			{ID: "index", Needs: []string{"render"}, Status: api.StatusWaiting},
@@ -189,13 +189,30 @@ func TestEvents(t *testing.T) {
 	run.Steps[2].Done = 120
 	show(run, at(62)) // too soon
 	show(run, at(71))
-	run.Steps[2].Done, run.Steps[2].Active, run.Steps[2].Status, run.Steps[2].Ended = 199, 0, api.StatusFailed, at(72)
+	run.Steps[2].Done, run.Steps[2].Running, run.Steps[2].Waiting = 199, 0, 0
+	run.Steps[2].Status, run.Steps[2].Ended = api.StatusFailed, at(72)
 	run.Steps[2].Reason = "partition 7: exit code 1"
 	show(run, at(72))
 	run.Status, run.Reason, run.Ended = api.StatusFailed, "step rates: exit code 7", at(73)
 	show(run, at(73))
 	show(run, at(74))
 	golden(t, "events.txt", b.String())
+}
+
+func TestWhy(t *testing.T) {
+	for _, test := range []struct {
+		status       api.Status
+		reason, want string
+	}{
+		{api.StatusKilled, "killed by ann: wrong\n  month", "by ann: wrong month"},
+		{api.StatusFailed, "exit code 3", "exit code 3"},
+		{api.StatusFailed, "red \x1b[31m\x07alert", "red [31m alert"},
+		{api.StatusSucceeded, "left from before", ""},
+	} {
+		if got := Why(test.status, test.reason); got != test.want {
+			t.Errorf("%s, %q: got %q, want %q", test.status, test.reason, got, test.want)
+		}
+	}
 }
 
 func TestDuration(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/baas-batch/baas/api"
@@ -53,9 +54,12 @@ type row struct {
 }
 
 func (d drawing) title(run *api.RunState) string {
-	title := fmt.Sprintf("%s  %s  %s", run.Run, d.status(run.Status, string(run.Status)), d.elapsed(run.Started, run.Ended))
-	if run.OrderDate != "" {
-		title += "  for " + run.OrderDate
+	took := d.elapsed(run.Started, run.Ended)
+	title := fmt.Sprintf("%s  %s  %s", run.Run, d.status(run.Status, string(run.Status)), took)
+	date := "  for " + run.OrderDate
+	plain := len(run.Run) + len(run.Status) + len(took) + len("    ")
+	if run.OrderDate != "" && plain+len(date) < d.Width {
+		title += date
 	}
 	return title
 }
@@ -162,16 +166,38 @@ func (d drawing) line(r row, names int) string {
 		if d.Width >= narrow {
 			line += bar(s.Done+s.Failed, s.Partitions) + " "
 		}
-		line += fmt.Sprintf("%d/%d", s.Done, s.Partitions) + count(s.Active, "active") + count(s.Failed, "failed")
+		line += partitions(s)
 	}
 	line += count(s.Retries, "retried")
 	if !s.Started.IsZero() {
 		line += "  " + d.elapsed(s.Started, s.Ended)
 	}
-	if s.Reason != "" && s.Status != api.StatusSucceeded {
-		line += "  " + strings.Join(strings.Fields(s.Reason), " ")
+	if why := Why(s.Status, s.Reason); why != "" {
+		line += "  " + why
 	}
 	return strings.TrimRight(line, " ")
+}
+
+// partitions counts those of a step with for_each.
+func partitions(s *api.StepState) string {
+	return fmt.Sprintf("%d/%d", s.Done, s.Partitions) +
+		count(s.Running, "running") + count(s.Waiting, "waiting") + count(s.Failed, "failed")
+}
+
+// Why is the reason of a status in one line, to stand behind the status.
+func Why(status api.Status, reason string) string {
+	if status == api.StatusSucceeded {
+		return ""
+	}
+	return strings.TrimPrefix(OneLine(reason), string(status)+" ")
+}
+
+// OneLine makes text of users and tasks fit into a line. What could move the cursor
+// or change colours becomes a space.
+func OneLine(s string) string {
+	return strings.Join(strings.FieldsFunc(s, func(r rune) bool {
+		return unicode.IsSpace(r) || unicode.IsControl(r)
+	}), " ")
 }
 
 func count(n int, what string) string {

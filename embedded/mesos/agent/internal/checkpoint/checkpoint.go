@@ -69,8 +69,11 @@ func Open(dir string) (*Store, error) {
 	return &Store{dir: dir, lock: lock}, nil
 }
 
-// Close releases the lock.
-func (s *Store) Close() error { return s.lock.Close() }
+// Close releases the lock, also from a copy that a child holds which this process
+// has forked and that has not yet executed its program.
+func (s *Store) Close() error {
+	return errors.Join(unix.Flock(int(s.lock.Fd()), unix.LOCK_UN), s.lock.Close())
+}
 
 type message interface {
 	Marshal() ([]byte, error)

@@ -1,0 +1,161 @@
+package api
+
+import (
+	"bytes"
+	"compress/flate"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Details are the heartbeat details of RunTasklets: what a leader that comes new
+// must know, and what people see in the Temporal Web UI, which shows the fields in
+// this order. At most MaxDetails bytes.
+type Details struct {
+	State  string        `json:"state"`            // of all tasks together: "waiting", "placing", "running", "killing"
+	Reason string        `json:"reason,omitempty"` // why it waits, or what was lost
+	Since  time.Time     `json:"since"`
+	Done   int           `json:"done,omitempty"` // partitions with a durable result
+	Total  int           `json:"total"`
+	Tasks  []TaskDetail  `json:"tasks,omitempty"` // placed and not finished
+	Agents []AgentDetail `json:"agents,omitempty"`
+	// Attempt is LaunchInput.Attempt: keys of objects hold it.
+	Attempt int    `json:"attempt"`
+	Prefix  string `json:"prefix"` // StepPrefix
+	// Generations is the highest generation used, by first partition, where a
+	// task is not in Tasks any more.
+	Generations map[int]int `json:"generations,omitempty"`
+	// Losses is what the platform has lost of partitions that are not finished.
+	Losses []LossDetail `json:"losses,omitempty"`
+	// Replaced is LaunchResult.Replaced so far.
+	Replaced  int    `json:"replaced,omitempty"`
+	Leader    string `json:"leader,omitempty"`
+	Framework string `json:"framework,omitempty"`
+	// Token is the task token of the attempt that the leader took over. A new
+	// leader gives the attempt back with it, fenced, when it needs the input.
+	Token []byte `json:"token,omitempty"`
+	// Packed holds what Pack has taken out; UnmarshalJSON puts it back.
+	Packed []byte `json:"packed,omitempty"`
+}
+
+// MaxDetails bounds Details as JSON, in bytes: 2,000 pending activities of one
+// run must stay well under Temporal's limits together.
+const MaxDetails = 4 << 10
+
+// AgentDetail is an agent that holds tasks of the activity.
+type AgentDetail struct {
+	Host     string `json:"host"`
+	Endpoint string `json:"endpoint,omitempty"` // host:port of its HTTP API
+	ID       string `json:"id"`
+	Sandbox  string `json:"sandbox,omitempty"` // of the executor that serves the tasks
+}
+
+// TaskDetail is one Mesos task.
+type TaskDetail struct {
+	State    string `json:"state"` // a mesos.State, or "PLACING" before the ACCEPT
+	Progress string `json:"progress,omitempty"`
+	// UnreachableSince is when the wait for the agent began.
+	UnreachableSince *time.Time `json:"unreachable_since,omitempty"`
+	First            int        `json:"first"`
+	Count            int        `json:"count"`
+	Generation       int        `json:"generation"`
+	Agent            int        `json:"agent"`         // index in Details.Agents
+	Log              string     `json:"log,omitempty"` // tasklet.StatusData.Log, below the sandbox
+}
+
+// LossDetail is what the platform has lost of one pack of partitions, so that a
+// new leader neither begins to count anew nor returns to the same agents.
+type LossDetail struct {
+	First int `json:"first"` // partition that the pack begins with
+	Count int `json:"count"` // placements that were lost
+	// Crashes counts those that went down together with their executor, Alone
+	// those of them in which no other task ran there.
+	Crashes int `json:"crashes,omitempty"`
+	Alone   int `json:"alone,omitempty"`
+	// Suspect: it may be what takes executors down, and gets one of its own.
+	Suspect bool  `json:"suspect,omitempty"`
+	Agents  []int `json:"agents,omitempty"` // that have lost it: indexes in Details.Agents
+}
+
+// packed is what Details.Packed holds, as compressed JSON. Generations are runs of
+// equal ones: first and last partition, generation.
+type packed struct {
+	Tasks       []TaskDetail  `json:"t,omitempty"`
+	Agents      []AgentDetail `json:"a,omitempty"`
+	Losses      []LossDetail  `json:"l,omitempty"`
+	Generations [][3]int      `json:"g,omitempty"`
+}
+
+// compressors are kept, since each takes a megabyte or so.
+var compressors = sync.Pool{New: func() any {
+	w, _ := flate.NewWriter(nil, flate.BestCompression) // fails for other levels only
+	return w
+}}
+
+// Pack gives the details in a form for many tasks: their lists are compressed, to
+// about a fifth. People see the sums only, programs that read the JSON into a
+// Details see everything.
+func (d Details) Pack() (Details, error) {
+	p := packed{Tasks: d.Tasks, Agents: d.Agents, Losses: d.Losses}
+	for _, first := range slices.Sorted(maps.Keys(d.Generations)) {
+		generation := d.Generations[first]
+		if n := len(p.Generations); n > 0 && p.Generations[n-1][1] == first-1 && p.Generations[n-1][2] == generation {
+			p.Generations[n-1][1] = first
+			continue
+		}
+		p.Generations = append(p.Generations, [3]int{first, first, generation})
+	}
+	plain, err := json.Marshal(p)
+	if err != nil {
+		return d, err
+	}
+	var out bytes.Buffer
+	w := compressors.Get().(*flate.Writer)
+	defer compressors.Put(w)
+	w.Reset(&out)
+	if _, err := w.Write(plain); err != nil {
+		return d, err
+	}
+	if err := w.Close(); err != nil {
+		return d, err
+	}
+	d.Tasks, d.Agents, d.Losses, d.Generations = nil, nil, nil, nil
+	d.Packed = out.Bytes()
+	return d, nil
+}
+
+// maxUnpacked bounds what Packed may hold, in bytes.
+const maxUnpacked = 16 << 20
+
+// UnmarshalJSON reads both forms.
+func (d *Details) UnmarshalJSON(data []byte) error {
+	type plain Details
+	if err := json.Unmarshal(data, (*plain)(d)); err != nil {
+		return err
+	}
+	if d.Packed == nil {
+		return nil
+	}
+	var p packed
+	in := flate.NewReader(bytes.NewReader(d.Packed))
+	if err := json.NewDecoder(io.LimitReader(in, maxUnpacked)).Decode(&p); err != nil {
+		return fmt.Errorf("packed details: %w", err)
+	}
+	d.Tasks, d.Agents, d.Losses, d.Packed = p.Tasks, p.Agents, p.Losses, nil
+	for _, run := range p.Generations {
+		for first := run[0]; first <= run[1] && len(d.Generations) <= maxPackedPartitions; first++ {
+			if d.Generations == nil {
+				d.Generations = make(map[int]int)
+			}
+			d.Generations[first] = run[2]
+		}
+	}
+	return nil
+}
+
+// maxPackedPartitions bounds the runs of Generations.
+const maxPackedPartitions = 1_000_000

@@ -1,0 +1,202 @@
+package starter
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"time"
+
+	enumspb "go.temporal.io/api/enums/v1"
+	workflowpb "go.temporal.io/api/workflow/v1"
+
+	"github.com/baas-batch/baas/api"
+)
+
+// step explains one step.
+func (e *explainer) step(s *api.StepState) StepExplanation {
+	out := StepExplanation{StepState: *s}
+	if s.Status == api.StatusWaiting || s.Status == api.StatusBlocked {
+		for _, id := range s.Needs {
+			if need, ok := e.run.Step(id); ok && need.Status != api.StatusSucceeded && need.Status != api.StatusSkipped {
+				out.WaitsFor = append(out.WaitsFor, Need{id, need.Status})
+			}
+		}
+		if s.OnExit && len(out.WaitsFor) == 0 && s.Status == api.StatusWaiting {
+			out.WaitsFor = e.unfinished()
+		}
+	}
+	for i := range e.run.Activities {
+		if a := &e.run.Activities[i]; a.Step == s.ID {
+			e.activity(&out, a)
+		}
+	}
+	if s.Status == api.StatusRunning && e.run.Kill == nil {
+		out.Backoffs = e.backoffs(s.ID)
+	}
+	e.failed(&out)
+	return out
+}
+
+// unfinished are the steps that those of on_exit wait for.
+func (e *explainer) unfinished() (needs []Need) {
+	for _, s := range e.run.Steps {
+		if !s.OnExit && !s.Status.Final() {
+			needs = append(needs, Need{s.ID, s.Status})
+		}
+	}
+	return needs
+}
+
+// activity adds what one activity of a step tells.
+func (e *explainer) activity(out *StepExplanation, a *Activity) {
+	pending := e.pending(a.ID)
+	indexes := e.indexes(a)
+	if e.options.Partition >= 0 {
+		if len(indexes) > 0 && !slices.Contains(indexes, e.options.Partition) {
+			return
+		}
+		indexes = []int{e.options.Partition}
+	}
+	since := pending.GetScheduledTime().AsTime()
+	var heard time.Time
+	if t := pending.GetLastHeartbeatTime(); t != nil {
+		heard = t.AsTime()
+	}
+	placed := map[int]bool{}
+	for _, t := range a.Details.Tasks {
+		p := e.placed(out.ID, a, t, since, heard)
+		if e.options.Partition >= 0 && (e.options.Partition < t.First || e.options.Partition >= t.First+t.Count) {
+			continue
+		}
+		out.Tasks = append(out.Tasks, p)
+		for i := t.First; i < t.First+t.Count; i++ {
+			placed[i] = true
+		}
+	}
+	rest := slices.DeleteFunc(indexes, func(i int) bool { return placed[i] })
+	if n := a.Details.Replaced; n > 0 {
+		out.Losses = append(out.Losses, Loss{Partitions: spans(rest), Count: n, Reason: a.Details.Reason})
+	}
+	count := len(rest)
+	if e.options.Partition < 0 {
+		count = max(0, count-a.Details.Done)
+	}
+	switch {
+	case pending.GetState() == enumspb.PENDING_ACTIVITY_STATE_SCHEDULED:
+		q := Queued{Partitions: spans(rest), Since: since, Try: a.Try, LastFailure: a.LastFailure}
+		if t := pending.GetNextAttemptScheduleTime(); t != nil {
+			q.Next = t.AsTime()
+		}
+		out.Queued = append(out.Queued, q)
+	case count > 0:
+		out.wait(OfferWait{Partitions: spans(rest), Count: count, Since: since, Reason: a.Details.Reason, Heard: heard})
+	}
+}
+
+// wait adds to what waits for the same reason.
+func (s *StepExplanation) wait(w OfferWait) {
+	for i := range s.Offers {
+		o := &s.Offers[i]
+		if o.Reason != w.Reason {
+			continue
+		}
+		o.Partitions = append(o.Partitions, w.Partitions...)
+		o.Count += w.Count
+		o.Heard = latest(o.Heard, w.Heard)
+		if w.Since.Before(o.Since) {
+			o.Since = w.Since
+		}
+		return
+	}
+	s.Offers = append(s.Offers, w)
+}
+
+func (e *explainer) pending(id string) *workflowpb.PendingActivityInfo {
+	if e.x != nil {
+		for _, p := range e.x.description.GetPendingActivities() {
+			if p.GetActivityId() == id {
+				return p
+			}
+		}
+	}
+	return nil // its getters answer with zero values
+}
+
+// indexes are the partitions of an activity.
+func (e *explainer) indexes(a *Activity) (out []int) {
+	if l := e.journal.launches[a.ID]; l != nil {
+		for _, p := range l.Partitions {
+			out = append(out, p.Index)
+		}
+	}
+	return out
+}
+
+func (e *explainer) placed(step string, a *Activity, t api.TaskDetail, since, heard time.Time) Placed {
+	p := Placed{
+		Partitions: Span{t.First, t.First + max(t.Count, 1) - 1}, Attempt: a.Details.Attempt,
+		State: t.State, Since: since, Progress: t.Progress, Heard: heard,
+	}
+	if t.Agent >= 0 && t.Agent < len(a.Details.Agents) {
+		agent := a.Details.Agents[t.Agent]
+		p.Agent = cmp.Or(agent.Host, agent.ID)
+	}
+	if t.UnreachableSince != nil {
+		p.UnreachableSince = *t.UnreachableSince
+		if plan := e.journal.plan.step(step); !plan.AtMostOnce && plan.UnreachableTimeout > 0 {
+			p.PlacedAgain = p.UnreachableSince.Add(time.Duration(plan.UnreachableTimeout))
+		}
+	}
+	return p
+}
+
+// backoffs are the partitions of a step that wait for their next attempt, by the
+// number of that.
+func (e *explainer) backoffs(step string) []Backoff {
+	byAttempt := map[int][]int{}
+	tries := e.journal.tries[step]
+	for partition, try := range tries {
+		if !try.again.IsZero() && (e.options.Partition < 0 || e.options.Partition == partition) {
+			byAttempt[try.attempt+1] = append(byAttempt[try.attempt+1], partition)
+		}
+	}
+	var out []Backoff
+	for _, attempt := range slices.Sorted(maps.Keys(byAttempt)) {
+		partitions := slices.Sorted(slices.Values(byAttempt[attempt]))
+		first := slices.MinFunc(partitions, func(a, b int) int { return tries[a].again.Compare(tries[b].again) })
+		out = append(out, Backoff{
+			Partitions: spans(partitions), Attempt: attempt, Until: tries[first].again, After: *tries[first].failed,
+		})
+	}
+	return out
+}
+
+// failed adds the first failure that is for good.
+func (e *explainer) failed(out *StepExplanation) {
+	failures := e.journal.failures[out.ID]
+	if e.options.Partition >= 0 {
+		failures = slices.DeleteFunc(slices.Clone(failures), func(f *Failure) bool { return f.Partition != e.options.Partition })
+	}
+	// A kill ends partitions that did not fail.
+	out.Failures = len(failures)
+	if out.Failures > 0 {
+		out.Failure = failures[0]
+		return
+	}
+	if out.Status == api.StatusFailed && e.options.Partition < 0 {
+		out.Failure, out.Failures = &Failure{ExitCode: -1, Reason: out.Reason}, max(1, out.Failed)
+	}
+}
+
+// spans sums ascending numbers up.
+func spans(numbers []int) []Span {
+	out := []Span{}
+	for _, n := range numbers {
+		if last := len(out) - 1; last >= 0 && out[last].Last == n-1 {
+			out[last].Last = n
+			continue
+		}
+		out = append(out, Span{n, n})
+	}
+	return out
+}

@@ -1,0 +1,99 @@
+package fault
+
+import (
+	"bytes"
+	"context"
+	"strings"
+
+	commonpb "go.temporal.io/api/common/v1"
+	"go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/workflowservice/v1"
+	"google.golang.org/grpc"
+
+	"github.com/baas-batch/baas/api"
+)
+
+// intercept makes points of a worker's calls to Temporal.
+func (c *crasher) intercept(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	subject := c.temporalSubject(req)
+	if subject != "" {
+		c.pass(CrashPoint("before " + subject))
+	}
+	err := invoke(ctx, method, req, reply, conn, opts...)
+	if err != nil {
+		return err
+	}
+	if subject != "" {
+		c.pass(CrashPoint("after " + subject))
+	}
+	if r, ok := reply.(*workflowservice.PollActivityTaskQueueResponse); ok && len(r.GetTaskToken()) > 0 {
+		name := r.GetActivityType().GetName()
+		c.mu.Lock()
+		c.activities[string(r.GetTaskToken())] = name
+		c.mu.Unlock()
+		c.pass(CrashPoint("taken " + name))
+	}
+	return nil
+}
+
+// temporalSubject names what a call means to the hand-off; "" for all others.
+func (c *crasher) temporalSubject(req any) string {
+	switch r := req.(type) {
+	case *workflowservice.RecordActivityTaskHeartbeatByIdRequest:
+		if holds(r.GetDetails(), `"PLACING"`) {
+			return "write-ahead"
+		}
+		return "heartbeat"
+	case *workflowservice.RespondActivityTaskCompletedByIdRequest:
+		return "completion"
+	case *workflowservice.RespondActivityTaskFailedRequest:
+		if r.GetFailure().GetApplicationFailureInfo().GetType() == "HandedBack" {
+			return "hand-back"
+		}
+	case *workflowservice.RecordActivityTaskHeartbeatRequest:
+		return "lease"
+	case *workflowservice.DescribeWorkflowExecutionRequest:
+		return "description"
+	case *workflowservice.ListWorkflowExecutionsRequest:
+		if strings.Contains(r.GetQuery(), "WorkflowId =") {
+			return "list of earlier runs"
+		}
+		return "list of runs"
+	case *workflowservice.StartWorkflowExecutionRequest:
+		return "start of " + r.GetWorkflowType().GetName()
+	case *workflowservice.RespondActivityTaskCompletedRequest:
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return "result of " + c.activities[string(r.GetTaskToken())]
+	case *workflowservice.RespondWorkflowTaskCompletedRequest:
+		return workflowSubject(r)
+	}
+	return ""
+}
+
+func holds(payloads *commonpb.Payloads, text string) bool {
+	for _, p := range payloads.GetPayloads() {
+		if bytes.Contains(p.GetData(), []byte(text)) {
+			return true
+		}
+	}
+	return false
+}
+
+// workflowSubject names what a workflow decides.
+func workflowSubject(r *workflowservice.RespondWorkflowTaskCompletedRequest) string {
+	for _, command := range r.GetCommands() {
+		switch command.GetCommandType() {
+		case enums.COMMAND_TYPE_SCHEDULE_ACTIVITY_TASK:
+			switch command.GetScheduleActivityTaskCommandAttributes().GetActivityType().GetName() {
+			case api.ActivityLead:
+				return "choice of the FrameworkID"
+			case api.ActivityRunTasklets:
+				return "order of tasks"
+			}
+		case enums.COMMAND_TYPE_COMPLETE_WORKFLOW_EXECUTION, enums.COMMAND_TYPE_FAIL_WORKFLOW_EXECUTION:
+			return "end of the run"
+		}
+	}
+	return ""
+}

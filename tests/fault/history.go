@@ -1,0 +1,96 @@
+package fault
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"go.temporal.io/api/enums/v1"
+	historypb "go.temporal.io/api/history/v1"
+	"go.temporal.io/sdk/converter"
+
+	"github.com/baas-batch/baas/api"
+	"github.com/baas-batch/baas/tasklet"
+)
+
+// Acceptance is a result that Temporal has accepted.
+type Acceptance struct {
+	Partition
+	Attempt int
+	At      time.Time
+	Result  tasklet.Result
+}
+
+// History is what Temporal has accepted for a run, in order.
+type History struct {
+	Accepted []Acceptance
+	// Broken are activities that ended otherwise than with a result.
+	Broken []string
+}
+
+// History reads the run's history from Temporal.
+func (r *Run) History(ctx context.Context) (History, error) {
+	var h History
+	launched := make(map[int64]api.LaunchInput) // by the event that scheduled it
+	events := r.w.Client.GetWorkflowHistory(ctx, r.started.Instance, r.started.FirstID, false, enums.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
+	for events.HasNext() {
+		event, err := events.Next()
+		if err != nil {
+			return h, err
+		}
+		if err := h.add(event, launched); err != nil {
+			return h, fmt.Errorf("event %d: %w", event.GetEventId(), err)
+		}
+	}
+	return h, nil
+}
+
+func (h *History) add(event *historypb.HistoryEvent, launched map[int64]api.LaunchInput) error {
+	decode := converter.GetDefaultDataConverter().FromPayloads
+	if a := event.GetActivityTaskScheduledEventAttributes(); a.GetActivityType().GetName() == api.ActivityRunTasklets {
+		var in api.LaunchInput
+		if err := decode(a.GetInput(), &in); err != nil {
+			return err
+		}
+		launched[event.GetEventId()] = in
+	}
+	if a := event.GetActivityTaskCompletedEventAttributes(); a != nil {
+		in, ok := launched[a.GetScheduledEventId()]
+		if !ok {
+			return nil
+		}
+		var out api.LaunchResult
+		if err := decode(a.GetResult(), &out); err != nil {
+			return err
+		}
+		if len(out.Results) != len(in.Partitions) {
+			h.Broken = append(h.Broken, fmt.Sprintf("step %s: %d results of %d partitions", in.Step, len(out.Results), len(in.Partitions)))
+		}
+		for _, result := range out.Results {
+			h.Accepted = append(h.Accepted, Acceptance{
+				Partition{in.Step, result.Partition}, in.Attempt, event.GetEventTime().AsTime(), result,
+			})
+		}
+	}
+	for _, end := range []interface {
+		GetScheduledEventId() int64
+	}{
+		event.GetActivityTaskFailedEventAttributes(), event.GetActivityTaskTimedOutEventAttributes(), event.GetActivityTaskCanceledEventAttributes(),
+	} {
+		if in, ok := launched[end.GetScheduledEventId()]; ok {
+			h.Broken = append(h.Broken, fmt.Sprintf("the activity of step %s, attempt %d, ended by %s", in.Step, in.Attempt, event.GetEventType()))
+		}
+	}
+	return nil
+}
+
+// Of gives the acceptances of one partition.
+func (h History) Of(p Partition) []Acceptance {
+	var some []Acceptance
+	for _, a := range h.Accepted {
+		if a.Partition == p {
+			some = append(some, a)
+		}
+	}
+	return some
+}

@@ -1,0 +1,69 @@
+package fault
+
+import (
+	"context"
+	"strings"
+
+	"github.com/baas-batch/baas/api"
+	"github.com/baas-batch/baas/tasklet"
+	"github.com/baas-batch/baas/tests/harness"
+)
+
+// judge gives what is wrong about how a run has ended.
+func (s *testbed) judge(r *playedRun) []string {
+	if last := r.Wait(); last.Status != api.StatusKilled || !s.killing[r] {
+		if s.killed[r] && last.Kill != nil {
+			return []string{"the run was killed and ended as " + string(last.Status)}
+		}
+		return s.Check(r.Run)
+	}
+	return s.checkKilled(r.Run)
+}
+
+// checkKilled judges a run that was killed: it may stop anywhere, but what it has
+// accepted is true, nothing is started twice or after its end, and nothing is left.
+func (s *testbed) checkKilled(r *Run) []string {
+	last := r.Wait()
+	ctx, cancel := context.WithTimeout(s.Context(), harness.Patience)
+	defer cancel()
+	history, err := r.History(ctx)
+	s.do(err)
+	c := &checker{w: s.World, r: r, ledger: r.Ledger(), history: history, doubtful: true}
+	for _, step := range r.Flow.Steps {
+		for i := range step.Tasks {
+			c.killedPartition(step, Partition{step.Name, i})
+		}
+	}
+	for _, e := range c.ledger.Of(Began) {
+		if e.At.After(last.Ended) {
+			c.report("%s, after the end of the run", e)
+		}
+	}
+	for _, text := range history.Broken {
+		if !strings.Contains(text, "Canceled") {
+			c.report("%s", text)
+		}
+	}
+	c.overlaps()
+	c.leftovers(ctx)
+	return c.violations
+}
+
+func (c *checker) killedPartition(s Step, p Partition) {
+	var entries Ledger
+	for _, e := range c.ledger {
+		if e.Partition == p {
+			entries = append(entries, e)
+		}
+	}
+	accepted := c.history.Of(p)
+	for _, a := range accepted {
+		switch {
+		case a.Result.Outcome == tasklet.Succeeded:
+			c.entered(p, Ended, a, entries)
+		case a.Result.Outcome == tasklet.Failed && a.Result.ExitCode == 75:
+			c.entered(p, Failed, a, entries)
+		}
+	}
+	c.starts(s, accepted, entries)
+}
