@@ -30,8 +30,8 @@ const optionCrash = "crash" // directory of the crash control
 // and a subject, such as "before ACCEPT". "before" is right before the call goes
 // out, "after" when it has been answered with success and nobody has seen the answer
 // yet. An event of Mesos is "read" before anything is done about it, and "handled"
-// when the reader asks for the next one. An activity is "taken" when a poll has
-// brought it.
+// when the reader asks for the next one. An activity is "taken" when
+// Temporal has given it to the worker.
 type CrashPoint string
 
 // CrashOrder has one worker kill itself (SIGKILL) when it comes to a point.

@@ -27,7 +27,7 @@ func crashRoles() map[string]harness.Role {
 }
 
 // crashLease is shorter than Lease: each crash of a leader costs one.
-const crashLease = 2 * time.Second
+const crashLease = 3 * time.Second
 
 // crashWorld is a World whose workers can be crashed.
 type crashWorld struct {
@@ -100,14 +100,31 @@ func (w *crashWorld) chains(table []crash) (all [][]crash) {
 	return all
 }
 
-// scene is what runs in a chain are, from their start to their end.
+// scene is what happens in a chain.
 type scene struct {
-	begin func(ending bool) *Run
+	w     *crashWorld
+	flow  func() Flow
+	stir  func(*Run) // once the run is under way; may be nil
 	judge func(*Run)
+	runs  []*Run
+}
+
+// begin begins another run.
+func (s *scene) begin(ending bool) {
+	s.w.Helper()
+	r := s.w.Start(s.flow())
+	s.runs = append(s.runs, r)
+	if ending {
+		r.Open()
+	}
+	if s.stir != nil {
+		s.stir(r)
+	}
 }
 
 // each goes through a table, each chain as a test of its own.
 func (w *crashWorld) each(table []crash, s scene) {
+	s.w = w
 	outer := w.TB.(*testing.T)
 	for range rounds(outer) {
 		for _, chain := range w.chains(table) {
@@ -117,7 +134,7 @@ func (w *crashWorld) each(table []crash, s scene) {
 			}
 			outer.Run(strings.Join(points, ", "), func(t *testing.T) {
 				w.TB = t
-				defer func() { w.TB = outer }()
+				t.Cleanup(func() { w.TB = outer })
 				w.ready()
 				w.chain(chain, s)
 			})
@@ -159,26 +176,24 @@ func (w *crashWorld) revive() {
 // chain has one worker after the other die, and judges the runs that were under way.
 func (w *crashWorld) chain(chain []crash, s scene) {
 	w.Helper()
-	var runs []*Run
 	for i, c := range chain {
 		if c.when == ending {
-			for _, r := range runs {
+			for _, r := range s.runs {
 				r.Open()
 			}
 		}
 		o := w.order(c)
-		begin := func() { runs = append(runs, s.begin(c.when == ending)) }
 		if i == 0 {
-			begin()
-			if c.when == takingOver {
-				runs[0].UnderWay(0, 4)
-				w.do(w.Leader().Kill())
-			}
+			s.begin(c.when == ending)
 		}
-		w.die(o, begin)
+		if i == 0 && c.when == takingOver {
+			s.runs[0].UnderWay(0, 4)
+			w.do(w.Leader().Kill())
+		}
+		w.die(o, &s, c.when == ending)
 		w.revive()
 	}
-	for _, r := range runs {
+	for _, r := range s.runs {
 		s.judge(r)
 	}
 }
@@ -193,16 +208,17 @@ func (w *crashWorld) order(c crash) CrashOrder {
 }
 
 const (
-	crashPatience = time.Minute     // for a worker to come to a point
-	crashPause    = 5 * time.Second // before another run is to bring it there
+	crashPatience = 90 * time.Second // for a worker to come to a point
+	crashPause    = 5 * time.Second  // without any task before another run is to bring it there
 )
 
-// die waits until a worker has died by an order. If the runs so far do not bring one
-// to the point, more are begun.
-func (w *crashWorld) die(o CrashOrder, more func()) {
+// die waits until a worker has died by an order. When the runs so far have come to
+// rest, another one is begun.
+func (w *crashWorld) die(o CrashOrder, s *scene, ending bool) {
 	w.Helper()
 	began := time.Now()
-	for next := began.Add(crashPause); ; time.Sleep(5 * time.Millisecond) {
+	entries, changed := 0, began
+	for {
 		name, err := w.control.Struck(o.ID)
 		w.do(err)
 		if i := slices.IndexFunc(w.Workers, func(v *Worker) bool { return v.Name == name }); i >= 0 {
@@ -211,13 +227,21 @@ func (w *crashWorld) die(o CrashOrder, more func()) {
 			w.struck[string(o.Point)]++
 			return
 		}
-		switch now := time.Now(); {
+		now, n := time.Now(), 0
+		for _, r := range s.runs {
+			n += len(r.Ledger())
+		}
+		if n != entries {
+			entries, changed = n, now
+		}
+		switch {
 		case now.Sub(began) > crashPatience:
 			w.Fatalf("no worker has come to %q %d times; they came to\n%s", o.Point, o.Occurrence, tally(w.control.Passed(o.ID)))
-		case now.After(next):
-			more()
-			next = time.Now().Add(crashPause)
+		case now.Sub(changed) > crashPause:
+			s.begin(ending)
+			changed = time.Now()
 		}
+		time.Sleep(5 * time.Millisecond)
 	}
 }
 
@@ -325,16 +349,7 @@ var crashes = slices.Concat(
 func TestCrash(t *testing.T) {
 	t.Parallel()
 	w := newCrashWorld(t)
-	w.each(crashes, scene{
-		begin: func(ending bool) *Run {
-			r := w.Start(mixed())
-			if ending {
-				r.Open()
-			}
-			return r
-		},
-		judge: w.judge,
-	})
+	w.each(crashes, scene{flow: mixed, judge: w.judge})
 	w.oneFramework(1)
 	w.report()
 }

@@ -26,14 +26,27 @@ func (c *crasher) intercept(ctx context.Context, method string, req, reply any, 
 	if subject != "" {
 		c.pass(CrashPoint("after " + subject))
 	}
-	if r, ok := reply.(*workflowservice.PollActivityTaskQueueResponse); ok && len(r.GetTaskToken()) > 0 {
-		name := r.GetActivityType().GetName()
-		c.mu.Lock()
-		c.activities[string(r.GetTaskToken())] = name
-		c.mu.Unlock()
-		c.pass(CrashPoint("taken " + name))
+	switch r := reply.(type) {
+	case *workflowservice.PollActivityTaskQueueResponse:
+		c.taken(r)
+	case *workflowservice.RespondWorkflowTaskCompletedResponse:
+		for _, task := range r.GetActivityTasks() { // handed out at once, to the worker that ordered them
+			c.taken(task)
+		}
 	}
 	return nil
+}
+
+// taken makes a point of an activity that has come to the worker.
+func (c *crasher) taken(task *workflowservice.PollActivityTaskQueueResponse) {
+	if len(task.GetTaskToken()) == 0 {
+		return
+	}
+	name := task.GetActivityType().GetName()
+	c.mu.Lock()
+	c.activities[string(task.GetTaskToken())] = name
+	c.mu.Unlock()
+	c.pass(CrashPoint("taken " + name))
 }
 
 // temporalSubject names what a call means to the hand-off; "" for all others.

@@ -88,7 +88,7 @@ func newSchedule(seed uint64) *schedule {
 	for _, f := range s.flows {
 		tasks += f.Tasks()
 	}
-	for i := range 2 + r.IntN(6) {
+	for i := range 3 + r.IntN(8) {
 		in := &injection{kind: draw(r, kinds), rand: rand.New(rand.NewPCG(seed, uint64(i)+2))}
 		if r.IntN(2) == 0 {
 			in.at = time.Duration(r.Int64N(int64(horizon * 6 / 10))).Round(time.Millisecond)
@@ -168,6 +168,9 @@ func newStep(r *rand.Rand, earlier []Step) Step {
 		s.Checkpoints, s.Long = true, s.Long+time.Second
 	case 5:
 		s.AtMostOnce, s.Attempts = true, 1
+	case 6: // outlives faults
+		s.Tasks = min(s.Tasks, 4)
+		s.Short, s.Long = s.Short+2*time.Second, s.Long+5*time.Second
 	}
 	return s
 }
