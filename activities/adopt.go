@@ -134,7 +134,7 @@ func (e *entry) lapse() {
 	e.watch()
 	ctx, cancel := e.h.call()
 	defer cancel()
-	e.giveBack(ctx, "the leader has changed, and asks for the activity again")
+	e.giveBack(ctx, "the leader has changed, and asks for the activity again", time.Millisecond)
 }
 
 // watch asks now and then how a lapsed activity stands: where the run has closed,
@@ -153,13 +153,17 @@ func (e *entry) watch() {
 	})
 }
 
+// handedBack is the error type of attempts that a leader has given back.
+const handedBack = "HandedBack"
+
 // giveBack fails the attempt, and no other: the call is fenced by its token.
-func (e *entry) giveBack(ctx context.Context, why string) {
+// Temporal hands the activity over again after a pause, which must not be 0.
+func (e *entry) giveBack(ctx context.Context, why string, pause time.Duration) {
 	if e.token == nil || !e.h.cfg.Leading() {
 		return
 	}
 	err := e.h.cfg.Temporal.CompleteActivity(ctx, e.token, nil, temporal.NewApplicationErrorWithOptions(
-		why, "HandedBack", temporal.ApplicationErrorOptions{NextRetryDelay: time.Millisecond}))
+		why, handedBack, temporal.ApplicationErrorOptions{NextRetryDelay: pause, Category: temporal.ApplicationErrorCategoryBenign}))
 	if err != nil {
 		e.log.Debug("hand an attempt back", "error", err)
 	}

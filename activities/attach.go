@@ -22,7 +22,7 @@ func (e *entry) attach(in api.LaunchInput, details api.Details, token []byte, tr
 	}
 	e.adoptDetails(details)
 	e.token, e.lapsed = token, false
-	e.between.Store(false)
+	e.between = false
 	if e.in == nil {
 		e.in = &in
 		e.prefix = api.StepPrefix(in.App, in.Run, in.Step)
@@ -172,7 +172,7 @@ func (e *entry) submit(p *pack) {
 		ID:        e.taskID(p),
 		Name:      name,
 		Owner:     e.in.Owner,
-		Priority:  -e.in.Priority, // Temporal's priorities begin with 1, the highest
+		Priority:  -rankOf(e.in).priority, // 1 is the highest
 		Resources: e.resources(),
 		Executor:  mesos.ExecutorSpec{Owner: e.in.Owner, Image: e.in.Image, Isolation: l.isolation()},
 		Labels:    map[string]string{"baas_run": e.in.Run, "baas_step": e.in.Step},

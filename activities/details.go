@@ -98,7 +98,7 @@ func (e *entry) adoptLosses(d api.Details) {
 	}
 }
 
-// why says what the activity waits for, and else what was lost last.
+// why says what the activity waits for, and what was lost last.
 func (e *entry) why() string {
 	if e.fenced != "" {
 		return e.fenced
@@ -108,11 +108,14 @@ func (e *entry) why() string {
 		switch {
 		case !p.unreachable.IsZero():
 			return e.whyUnreachable(p)
-		case p.phase == phaseWaiting && waits == "" && e.lost == "":
+		case p.phase == phaseWaiting && waits == "":
 			waits = e.h.fw.Explain(e.taskID(p))
 		}
 	}
-	return cmp.Or(e.lost, waits)
+	if waits != "" && e.lost != "" {
+		return waits + "; before that: " + e.lost
+	}
+	return cmp.Or(waits, e.lost)
 }
 
 func (e *entry) whyUnreachable(p *pack) string {

@@ -89,6 +89,27 @@ func TestAtMostOnce(t *testing.T) {
 			t.Errorf("result %+v", got)
 		}
 	})
+	forgotten := func(u *mesos.Update) { u.Source, u.Reason = "AGENT", "RECONCILIATION" }
+	t.Run("what its agent has forgotten is placed again if it was not seen running", func(t *testing.T) {
+		r := newRig(t)
+		r.deliver(once(0), api.Details{}, 1)
+		r.until("submit 0.1")
+		r.offer(0, 1)
+		r.update(0, 1, mesos.Dropped, forgotten)
+		r.until("submit 0.2")
+	})
+	t.Run("and is not if it was", func(t *testing.T) {
+		r := newRig(t)
+		r.deliver(once(0), api.Details{}, 1)
+		r.until("submit 0.1")
+		r.offer(0, 1)
+		r.update(0, 1, mesos.Running, fromMaster)
+		r.update(0, 1, mesos.Dropped, forgotten)
+		r.until("complete 7")
+		if got := r.result.Results[0]; got.Outcome != tasklet.Platform {
+			t.Errorf("result %+v", got)
+		}
+	})
 }
 
 // Results (rules 4 and 5)
@@ -216,7 +237,7 @@ func TestKillWhileStorageIsDown(t *testing.T) {
 // Back-pressure (rule 10)
 
 func TestActivitiesBetweenAttemptsLeaveRoomToPoll(t *testing.T) {
-	limit := func(c *Config) { c.MaxBacklog = 1 }
+	limit := func(c *Config) { c.MaxWaiting = 1 }
 	t.Run("taken over without anything in Mesos", func(t *testing.T) {
 		r := newRig(t, limit)
 		details := held(1, mesos.Running)
@@ -234,6 +255,7 @@ func TestActivitiesBetweenAttemptsLeaveRoomToPoll(t *testing.T) {
 		r := newRig(t, limit)
 		r.deliver(input(0), api.Details{}, 1)
 		r.until("submit 0.1")
+		r.settle()
 		if r.h.Slots().TryReserveSlot(nil) != nil {
 			t.Error("a slot beyond the backlog")
 		}

@@ -1,7 +1,6 @@
 package activities
 
 import (
-	"context"
 	"errors"
 	"log/slog"
 	"slices"
@@ -54,10 +53,14 @@ type entry struct {
 	watching bool // over a lapsed activity
 	retrying bool // the completion
 	// between: an attempt is yet to come, and must find room in the backlog.
-	between atomic.Bool
+	between bool
 	// orphan: nobody waits for this activity any more; what runs is killed.
-	orphan bool
-	since  time.Time
+	orphan  bool
+	retired bool // no longer in the table
+
+	claim    claim // guarded by the backlog's lock, as is the next one
+	yielding bool  // about to be given back
+	since    time.Time
 }
 
 // phase is how far a pack has come.
@@ -130,6 +133,7 @@ func (e *entry) drain() {
 		e.mailbox = e.mailbox[1:]
 		e.mu.Unlock()
 		event()
+		e.weigh()
 	}
 }
 
@@ -165,8 +169,23 @@ func (e *entry) drop(p *pack) {
 // a slow call, no other shall. Safe from any goroutine.
 func (e *entry) due(now time.Time) bool {
 	at := e.nextBeat.Load()
-	next := now.Add(e.h.cfg.HeartbeatTimeout / 3).UnixNano()
+	next := now.Add(e.pace(now)).UnixNano()
 	return at != 0 && now.UnixNano() >= at && e.nextBeat.CompareAndSwap(at, next)
+}
+
+// pace is the time between regular heartbeats: a third of the time-out, so that
+// one may be lost, and at first less, since people look at what is young.
+func (e *entry) pace(now time.Time) time.Duration {
+	return min(e.h.cfg.HeartbeatTimeout/3, max(youngPace, now.Sub(e.since)/2))
+}
+
+const youngPace = 15 * time.Second
+
+// idle tells whether nothing is to be done. Safe from any goroutine.
+func (e *entry) idle() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return !e.busy
 }
 
 // changed asks for a heartbeat soon: people look at the details.
@@ -210,7 +229,8 @@ func (e *entry) beat() error { return e.note(e.details()) }
 
 // note writes these details, as beat does.
 func (e *entry) note(details api.Details) error {
-	e.nextBeat.Store(time.Now().Add(e.h.cfg.HeartbeatTimeout / 3).UnixNano())
+	now := time.Now()
+	e.nextBeat.Store(now.Add(e.pace(now)).UnixNano())
 	if !e.h.cfg.Leading() {
 		return errNotLeader
 	}
@@ -255,9 +275,8 @@ func (e *entry) inquire() error {
 // awaitAttempt makes room for the attempt that is to come: a leader whose backlog
 // is full of such activities would never poll for them.
 func (e *entry) awaitAttempt() {
-	if !e.between.Swap(true) {
-		e.h.slots.wake()
-	}
+	e.between = true
+	e.weigh()
 }
 
 // noted acknowledges what waited for its results to be noted.
@@ -336,26 +355,6 @@ func (e *entry) cancel(reason string, grace time.Duration) {
 		}
 	}
 	e.advance()
-}
-
-// release gives the activity back to Temporal when nothing of it is in Mesos.
-func (e *entry) release(ctx context.Context) {
-	if e.in == nil || e.orphan || e.cancelled || len(e.acks)+len(e.held)+len(e.results) > 0 {
-		return
-	}
-	for _, p := range e.packs {
-		if p.phase != phaseWaiting && p.phase != phasePausing && p.phase != phaseFenced {
-			return
-		}
-	}
-	for _, p := range e.packs {
-		if p.phase == phaseWaiting && !e.h.fw.Withdraw(e.taskID(p)) {
-			return // on its way to Mesos: it stays
-		}
-	}
-	e.lapsed = true
-	e.nextBeat.Store(0)
-	e.giveBack(ctx, "the leader stops; the next one goes on")
 }
 
 func (e *entry) finished(partition int) bool {

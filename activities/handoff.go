@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.temporal.io/api/workflowservice/v1"
@@ -60,8 +61,9 @@ type Config struct {
 	Framework string
 	Logger    *slog.Logger
 
-	HeartbeatTimeout time.Duration // of RunTasklets; heartbeats go out at a third of it. Default 1m
-	MaxBacklog       int           // activities taken over and not completed. Default 2000
+	HeartbeatTimeout time.Duration // of RunTasklets; heartbeats go out at a third of it or sooner. Default 3m
+	MaxWaiting       int           // tasks without a place, from where on no more are polled for. Default 1000
+	MaxTasks         int           // tasks in hand, waiting or placed, likewise. Default 200000
 	MaxLosses        int           // placements of one pack that the platform may lose. Default 10
 	MaxCrashes       int           // executors that one pack may take down alone. Default 3
 	PackSize         int           // partitions in one Mesos task. Default 1
@@ -78,10 +80,13 @@ func (c *Config) setDefaults() {
 		c.Namespace = "default"
 	}
 	if c.HeartbeatTimeout == 0 {
-		c.HeartbeatTimeout = time.Minute
+		c.HeartbeatTimeout = 3 * time.Minute
 	}
-	if c.MaxBacklog == 0 {
-		c.MaxBacklog = 2000
+	if c.MaxWaiting == 0 {
+		c.MaxWaiting = 1000
+	}
+	if c.MaxTasks == 0 {
+		c.MaxTasks = 200_000
 	}
 	if c.MaxLosses == 0 {
 		c.MaxLosses = 10
@@ -114,11 +119,12 @@ func (c *Config) setDefaults() {
 // Handoff is the leader's side of the hand-off for one term of leadership: the
 // table of activities in its care. It is the Handler of one mesos.Framework.
 type Handoff struct {
-	cfg    Config
-	fw     Framework
-	desc   *describer
-	slots  *slots
-	fences *fences
+	cfg     Config
+	fw      Framework
+	desc    *describer
+	backlog *backlog
+	slots   *slots
+	fences  *fences
 
 	ctx  context.Context
 	stop context.CancelFunc
@@ -127,6 +133,8 @@ type Handoff struct {
 	mu      sync.Mutex
 	closed  bool
 	entries map[tasklet.ActivityKey]*entry
+
+	beats atomic.Int32 // regular heartbeats under way
 
 	subscribed     chan struct{}
 	subscribedOnce sync.Once
@@ -147,7 +155,8 @@ func New(cfg Config) *Handoff {
 		subscribed: make(chan struct{}),
 	}
 	h.fences = newFences(h)
-	h.slots = newSlots(cfg.MaxBacklog, h.backlog)
+	h.backlog = newBacklog(cfg.MaxWaiting, cfg.MaxTasks)
+	h.slots = newSlots(h.backlog)
 	return h
 }
 
@@ -178,7 +187,7 @@ func (h *Handoff) Release(ctx context.Context) {
 	var waits sync.WaitGroup
 	for _, e := range h.all() {
 		done := make(chan struct{})
-		if !e.post(func() { e.release(ctx); close(done) }) {
+		if !e.post(func() { e.release(ctx, "the leader stops; the next one goes on", time.Millisecond); close(done) }) {
 			continue
 		}
 		waits.Go(func() {
@@ -191,29 +200,83 @@ func (h *Handoff) Release(ctx context.Context) {
 	waits.Wait()
 }
 
-// RunTasklets is the activity api.ActivityRunTasklets. It returns
-// activity.ErrResultPending: the activity is completed by ID.
+// Attempt is one attempt of a RunTasklets activity, as Temporal hands it over.
+type Attempt struct {
+	Key     tasklet.ActivityKey
+	Input   api.LaunchInput
+	Details api.Details // of the last heartbeat, if there was one
+	Token   []byte
+	Number  int32 // from 1
+}
+
+// RunTasklets is the activity api.ActivityRunTasklets; see Take.
 func (h *Handoff) RunTasklets(ctx context.Context, in api.LaunchInput) (api.LaunchResult, error) {
 	info := activity.GetInfo(ctx)
-	key := tasklet.ActivityKey{
-		WorkflowID: info.WorkflowExecution.ID,
-		RunID:      info.WorkflowExecution.RunID,
-		ActivityID: info.ActivityID,
+	a := Attempt{
+		Key: tasklet.ActivityKey{
+			WorkflowID: info.WorkflowExecution.ID,
+			RunID:      info.WorkflowExecution.RunID,
+			ActivityID: info.ActivityID,
+		},
+		Input: in, Token: info.TaskToken, Number: info.Attempt,
 	}
-	if err := checkInput(key, in); err != nil {
-		return invalidResult(in, err), nil
-	}
-	var details api.Details
 	if activity.HasHeartbeatDetails(ctx) {
-		if err := activity.GetHeartbeatDetails(ctx, &details); err != nil {
-			return api.LaunchResult{}, fmt.Errorf("heartbeat details of %s: %w", key, err)
+		if err := activity.GetHeartbeatDetails(ctx, &a.Details); err != nil {
+			return api.LaunchResult{}, fmt.Errorf("heartbeat details of %s: %w", a.Key, err)
 		}
 	}
-	e := h.entry(key)
-	if e == nil || !e.post(func() { e.attach(in, details, info.TaskToken, info.Attempt) }) {
+	return h.Take(a)
+}
+
+// Take takes an activity over. It returns activity.ErrResultPending: the activity
+// is completed by ID. Any other error gives the attempt back to Temporal. An input
+// that cannot be run has a result at once.
+func (h *Handoff) Take(a Attempt) (api.LaunchResult, error) {
+	if err := checkInput(a.Key, a.Input); err != nil {
+		return invalidResult(a.Input, err), nil
+	}
+	if !h.admit(a) {
+		return api.LaunchResult{}, errNoRoom()
+	}
+	n := len(a.Input.Partitions)
+	if !h.hand(a.Key, func(e *entry) {
+		e.attach(a.Input, a.Details, a.Token, a.Number)
+		e.weigh()
+		h.backlog.arrived(n)
+	}) {
 		return api.LaunchResult{}, errors.New("this leader is stopping")
 	}
 	return api.LaunchResult{}, activity.ErrResultPending
+}
+
+// admit decides whether there is room for an activity (rule 10). One that is in
+// hand already, or has tasks in Mesos, takes none.
+func (h *Handoff) admit(a Attempt) bool {
+	if h.known(a.Key) != nil || len(a.Details.Tasks) > 0 {
+		h.backlog.expect(len(a.Input.Partitions))
+		return true
+	}
+	v := h.backlog.admit(rankOf(&a.Input), len(a.Input.Partitions))
+	if v.better || !v.admitted {
+		h.slots.urgent(v.better)
+	}
+	if v.instead != nil {
+		v.instead.post(v.instead.yield)
+	}
+	return v.admitted
+}
+
+// hand passes an event to an activity's entry, which is made if there is none.
+// False when closed.
+func (h *Handoff) hand(key tasklet.ActivityKey, event func(*entry)) bool {
+	e := h.entry(key)
+	return e != nil && e.post(func() {
+		if e.retired { // meanwhile; a new one takes its place
+			h.hand(key, event)
+			return
+		}
+		event(e)
+	})
 }
 
 // KillTasks is the activity api.ActivityKillTasks: it ends all that this leader
@@ -229,6 +292,9 @@ func (h *Handoff) KillTasks(ctx context.Context, in api.KillInput) error {
 
 // Slots bounds how many activities are polled for (rule 10 of the hand-off).
 func (h *Handoff) Slots() *slots { return h.slots }
+
+// Load tells how much this leader has in hand.
+func (h *Handoff) Load() Load { return h.backlog.now() }
 
 // start runs f as one of the goroutines that Close waits for.
 func (h *Handoff) start(f func()) bool {
@@ -270,8 +336,9 @@ func (h *Handoff) remove(e *entry) {
 		delete(h.entries, e.key)
 	}
 	h.mu.Unlock()
+	e.retired = true
+	e.weigh()
 	h.fences.leave(e)
-	h.slots.wake()
 }
 
 func (h *Handoff) all() []*entry {
@@ -284,17 +351,10 @@ func (h *Handoff) all() []*entry {
 	return list
 }
 
-// backlog counts the activities in this leader's hands.
-func (h *Handoff) backlog() (n int) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for _, e := range h.entries {
-		if !e.between.Load() {
-			n++
-		}
-	}
-	return n
-}
+// maxBeats bounds the regular heartbeats under way. Those that find no room are
+// still due at the next tick: when a leader has taken many activities over, all
+// are at once.
+const maxBeats = 128
 
 // heartbeats wakes the entries whose next heartbeat is due.
 func (h *Handoff) heartbeats() {
@@ -305,11 +365,24 @@ func (h *Handoff) heartbeats() {
 		case <-h.ctx.Done():
 			return
 		case now := <-tick.C:
-			for _, e := range h.all() {
-				if e.due(now) {
-					e.post(e.heartbeat)
-				}
+			h.beatDue(now)
+		}
+	}
+}
+
+// beatDue posts the heartbeats that are due. One of an entry that is busy does not
+// count: it takes its turn there, and whatever keeps the entry must not keep others.
+func (h *Handoff) beatDue(now time.Time) {
+	for _, e := range h.all() {
+		switch idle := e.idle(); {
+		case idle && h.beats.Load() >= maxBeats, !e.due(now):
+		case idle:
+			h.beats.Add(1)
+			if !e.post(func() { defer h.beats.Add(-1); e.heartbeat() }) {
+				return
 			}
+		default:
+			e.post(e.heartbeat)
 		}
 	}
 }

@@ -187,9 +187,10 @@ func TestReleaseGivesBackOnlyWhatMesosDoesNotHold(t *testing.T) {
 }
 
 func TestSlotsFollowTheBacklog(t *testing.T) {
-	r := newRig(t, func(c *Config) { c.MaxBacklog = 1 })
+	r := newRig(t, func(c *Config) { c.MaxWaiting = 1 })
 	r.deliver(input(0), api.Details{}, 1)
 	r.until("submit 0.1")
+	r.settle()
 	if r.h.Slots().TryReserveSlot(nil) != nil {
 		t.Error("a slot beyond the backlog")
 	}

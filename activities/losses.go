@@ -36,14 +36,15 @@ func (e *entry) replace(p *pack, u mesos.Update, results []tasklet.Result) {
 		return
 	}
 	why := lossReason(u, results)
-	if !neverRan(u) {
+	never := neverRan(p, u)
+	if !never {
 		e.replaced++
 	}
-	if u.Source != mesos.FrameworkSource || !neverRan(u) {
+	if u.Source != mesos.FrameworkSource || !never {
 		l.charge(p, u)
 		e.blame(p, l, u)
 	}
-	if e.in.AtMostOnce && !neverRan(u) {
+	if e.in.AtMostOnce && !never {
 		e.settleLost(p, "it is lost, and nobody knows how far it came: "+why+
 			"; at_most_once forbids to place it again: see what it has done, then restart the run")
 		return
@@ -78,7 +79,7 @@ func (l *loss) charge(p *pack, u mesos.Update) {
 		// waited for its turn, or may have been quicker than its first update.
 		l.suspect = l.suspect || p.state == mesos.Running || l.crashes > 1
 	}
-	if neverRan(u) && !agentCaused(u) {
+	if neverRan(p, u) && !agentCaused(u) {
 		return // of no agent's doing
 	}
 	place := api.AgentDetail{ID: cmp.Or(u.AgentID, p.agent.ID), Host: p.agent.Host}
@@ -153,15 +154,23 @@ func (h *Handoff) patience(u mesos.Update) int {
 	return h.cfg.MaxLosses
 }
 
-// neverRan tells whether Mesos vouches that the task did not start.
-func neverRan(u mesos.Update) bool {
-	return u.State == mesos.Dropped || u.State == mesos.ErrorState
+// neverRan tells whether a task did not start. Mesos vouches for it with DROPPED,
+// but an agent that has lost its memory says the same of what ran there (reason
+// RECONCILIATION, Slave::reregistered in src/slave/slave.cpp).
+func neverRan(p *pack, u mesos.Update) bool {
+	switch u.State {
+	case mesos.ErrorState:
+		return true
+	case mesos.Dropped:
+		return p.state == "" || p.state == placing || p.state == mesos.Staging
+	}
+	return false
 }
 
 // crashed tells whether a task went down together with its executor, so that it
 // may have caused that: by killing it, or by what the container may use.
 func crashed(u mesos.Update) bool {
-	return u.Source == "AGENT" && !neverRan(u) &&
+	return u.Source == "AGENT" && u.State != mesos.Dropped && u.State != mesos.ErrorState &&
 		(u.Reason == "EXECUTOR_TERMINATED" || strings.HasPrefix(u.Reason, "CONTAINER_LIMITATION"))
 }
 

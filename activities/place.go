@@ -16,6 +16,9 @@ import (
 // maxLaunchData bounds TaskInfo.data, in bytes.
 const maxLaunchData = 1 << 20
 
+// placing is the state of a task before its ACCEPT.
+const placing mesos.State = "PLACING"
+
 // errWithdrawn answers for a task that is no longer to be launched.
 var errWithdrawn = errors.New("not to be launched any more")
 
@@ -105,7 +108,7 @@ func (e *entry) place(ids []tasklet.TaskID, pl mesos.Placement) []mesos.Launch {
 		switch err := launches[i].Err; {
 		case err == nil:
 			ready++
-			p.phase, p.state = phasePlacing, "PLACING"
+			p.phase, p.state = phasePlacing, placing
 			p.agent = api.AgentDetail{ID: pl.Agent.ID, Host: pl.Agent.Hostname, Endpoint: pl.Agent.Endpoint}
 			p.executor = pl.Executor
 		case !inputsFault(err):

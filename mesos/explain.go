@@ -245,9 +245,9 @@ func (q *question) busy() string {
 	case q.agents == 0:
 		text = "no agent is known; last offer at " + clock(l.lastOffer, q.now)
 	case q.room:
-		text = fmt.Sprintf("%s large enough", q.counts("is", "are"))
+		text = fmt.Sprintf("its turn has not come (%s large enough)", q.counts())
 	default:
-		text = fmt.Sprintf("%s large enough but busy: %s", q.counts("is", "are"), q.lacks())
+		text = fmt.Sprintf("busy: %s (%s large enough)", q.lacks(), q.counts())
 	}
 	if n := len(q.shunned); n > 0 {
 		text += fmt.Sprintf("; %s avoided after losses", agents(n))
@@ -262,16 +262,16 @@ func (q *question) busy() string {
 }
 
 // counts says how many of how many agents.
-func (q *question) counts(one, many string) string {
+func (q *question) counts() string {
 	switch {
 	case q.agents == 1:
-		return "the only agent " + one
+		return "the only agent is"
 	case len(q.usable) == q.agents:
-		return fmt.Sprintf("all %s %s", agents(q.agents), many)
+		return fmt.Sprintf("all %s are", agents(q.agents))
 	case len(q.usable) == 1:
-		return fmt.Sprintf("1 of %s %s", agents(q.agents), one)
+		return fmt.Sprintf("1 of %s is", agents(q.agents))
 	}
-	return fmt.Sprintf("%s of %s %s", thousands(len(q.usable)), agents(q.agents), many)
+	return fmt.Sprintf("%s of %s are", thousands(len(q.usable)), agents(q.agents))
 }
 
 // lacks names the first resource of which no usable agent has enough free.
@@ -301,19 +301,19 @@ func (q *question) turn() string {
 	}
 	var parts []string
 	if higher > 0 {
-		parts = append(parts, counted(higher, "task", "tasks")+" of higher priority")
+		parts = append(parts, thousands(higher)+" of higher priority")
 	}
 	if poorer > 0 {
 		parts = append(parts, fmt.Sprintf("%s of owners that hold less (owner %s has %.0f%% of the cluster)",
-			counted(poorer, "task", "tasks"), clip(q.w.Owner, 30), 100*mine))
+			thousands(poorer), clip(q.w.Owner, 30), 100*mine))
 	}
 	if q.w.before > 0 {
-		parts = append(parts, counted(q.w.before, "older task", "older tasks")+" of owner "+clip(q.w.Owner, 30))
+		parts = append(parts, thousands(q.w.before)+" older of owner "+clip(q.w.Owner, 30))
 	}
 	if len(parts) == 0 {
 		return ""
 	}
-	return "before it: " + strings.Join(parts, ", ")
+	return "tasks before it: " + strings.Join(parts, ", ")
 }
 
 // clock is a moment for people: the time, and the day if it is not the same.

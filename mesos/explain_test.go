@@ -105,15 +105,15 @@ func TestExplainGrounds(t *testing.T) {
 			s.agent("a", size(8, 8), size(1.5, 8))
 			s.agent("b", size(8, 8), size(0.5, 8))
 			s.agent("small", size(1, 8), size(1, 8))
-		}, "2 of 3 agents are large enough but busy: it needs 2.1 CPUs, the most free on one is 1.5 CPUs"},
+		}, "busy: it needs 2.1 CPUs, the most free on one is 1.5 CPUs (2 of 3 agents are large enough)"},
 		{"all busy, and nothing is offered", func(s *scene) {
 			s.agent("a", size(8, 8), size(0, 0))
 			s.now = epoch.Add(time.Hour)
-		}, "the only agent is large enough but busy: it needs 2.1 CPUs, the most free on one is 0 CPUs; no offer since 03:05:05 UTC"},
+		}, "busy: it needs 2.1 CPUs, the most free on one is 0 CPUs (the only agent is large enough); no offer since 03:05:05 UTC"},
 		{"free, but not at once", func(s *scene) {
 			s.agent("a", size(8, 8), size(8, 1))
 			s.agent("b", size(8, 8), size(1, 8))
-		}, "all 2 agents are large enough but busy: none has all that it needs free at once"},
+		}, "busy: none has all that it needs free at once (all 2 agents are large enough)"},
 		{"avoided", func(s *scene) {
 			s.agent("a", size(8, 8), size(8, 8))
 			s.agent("b", size(8, 8), size(8, 8))
@@ -127,7 +127,7 @@ func TestExplainGrounds(t *testing.T) {
 			s.agent("a", size(8, 8), size(1, 8))
 			s.agent("b", size(8, 8), size(8, 8))
 			s.table.blame("b", "executor killed", s.now, s.cfg.Timings)
-		}, "1 of 2 agents is large enough but busy: it needs 2.1 CPUs, the most free on one is 1 CPU; 1 agent avoided after losses"},
+		}, "busy: it needs 2.1 CPUs, the most free on one is 1 CPU (1 of 2 agents is large enough); 1 agent avoided after losses"},
 		{"the executor leaves", func(s *scene) {
 			a := s.agent("a", size(8, 8), size(8, 8))
 			x := a.executor(s.queue.tasks["t"].executor.id, epoch)
@@ -143,8 +143,8 @@ func TestExplainGrounds(t *testing.T) {
 			s.submit("p", "poor", 0, 1, gb)
 			s.table.held["team"] = placement.Vector{placement.CPUs: 5000}
 			s.submit("s", "team", 0, 1, gb)
-		}, "the only agent is large enough; before it: 4,120 tasks of higher priority, " +
-			"1 task of owners that hold less (owner team has 62% of the cluster), 1 older task of owner team"},
+		}, "its turn has not come (the only agent is large enough); tasks before it: 4,120 of higher priority, " +
+			"1 of owners that hold less (owner team has 62% of the cluster), 1 older of owner team"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := newScene(t)

@@ -403,7 +403,7 @@ func TestExplain(t *testing.T) {
 	s.send(offersEvent(testOffer("o2", "a1", 1.9, 30<<10)))
 	eventually(t, "offer", func() bool { return r.Metrics().Offers.Load() == 2 })
 	r.Submit(testTask("t2", 4, 1024))
-	expect("t2", "the only agent is large enough but busy: it needs 4.1 CPUs, the most free on one is 1.9 CPUs")
+	expect("t2", "busy: it needs 4.1 CPUs, the most free on one is 1.9 CPUs (the only agent is large enough)")
 	avoids := testTask("t3", 4, 1024)
 	avoids.AvoidAgents = []string{"a1"}
 	r.Submit(avoids)

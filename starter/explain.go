@@ -62,12 +62,12 @@ type Span struct {
 	Last  int `json:"last"`
 }
 
-// Queued is an activity that no leader has in its hands.
+// Queued is what no leader has in its hands.
 type Queued struct {
 	Partitions  []Span    `json:"partitions"`
 	Since       time.Time `json:"since"`
-	Try         int32     `json:"try"` // of Temporal: above 1 after a change of leader
-	Next        time.Time `json:"next,omitzero"`
+	Try         int32     `json:"try"`           // of Temporal, the highest: above 1 after a change of leader
+	Next        time.Time `json:"next,omitzero"` // when Temporal hands the first of them over again
 	LastFailure string    `json:"last_failure,omitempty"`
 }
 
@@ -270,7 +270,8 @@ func (e *explainer) check() error {
 func (e *explainer) guessed() (states []api.StepState) {
 	for _, a := range e.run.Activities {
 		if !slices.ContainsFunc(states, func(s api.StepState) bool { return s.ID == a.Step }) {
-			states = append(states, api.StepState{ID: a.Step, Status: api.StatusRunning})
+			many := e.journal.launches[a.ID] != nil && e.journal.launches[a.ID].Many
+			states = append(states, api.StepState{ID: a.Step, Status: api.StatusRunning, ForEach: many})
 		}
 	}
 	return states

@@ -127,6 +127,20 @@ func TestJournal(t *testing.T) {
 	}
 }
 
+func TestWaitsAreGrouped(t *testing.T) {
+	at := time.Date(2026, 4, 1, 6, 0, 0, 0, time.UTC)
+	var s StepExplanation
+	for i, reason := range []string{"busy; before it: 1,200 older tasks", "no agent", "busy; before it: 7 older tasks", "busy; before it: 99 older tasks"} {
+		s.wait(OfferWait{Partitions: []Span{{3 - i, 3 - i}}, Count: 1, Since: at.Add(-time.Duration(i)), Heard: at.Add(time.Duration(i % 3)), Reason: reason})
+	}
+	if len(s.Offers) != 2 || s.Offers[0].Count != 3 || s.Offers[0].Reason != "busy; before it: 7 older tasks" || !s.Offers[0].Since.Equal(at.Add(-3)) {
+		t.Errorf("offers %+v", s.Offers)
+	}
+	if got := merged(s.Offers[0].Partitions); !slices.Equal(got, []Span{{0, 1}, {3, 3}}) {
+		t.Errorf("partitions %v", got)
+	}
+}
+
 func TestLogTail(t *testing.T) {
 	p := newPlatform(t)
 	e := &explainer{client: p.Client}

@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"maps"
 	"slices"
+	"strings"
 	"time"
+	"unicode"
 
 	enumspb "go.temporal.io/api/enums/v1"
 	workflowpb "go.temporal.io/api/workflow/v1"
@@ -29,6 +31,13 @@ func (e *explainer) step(s *api.StepState) StepExplanation {
 		if a := &e.run.Activities[i]; a.Step == s.ID {
 			e.activity(&out, a)
 		}
+	}
+	slices.SortStableFunc(out.Tasks, func(a, b Placed) int { return cmp.Compare(a.Partitions.First, b.Partitions.First) })
+	for i := range out.Queued {
+		out.Queued[i].Partitions = merged(out.Queued[i].Partitions)
+	}
+	for i := range out.Offers {
+		out.Offers[i].Partitions = merged(out.Offers[i].Partitions)
 	}
 	if s.Status == api.StatusRunning && e.run.Kill == nil {
 		out.Backoffs = e.backoffs(s.ID)
@@ -58,6 +67,9 @@ func (e *explainer) activity(out *StepExplanation, a *Activity) {
 		indexes = []int{e.options.Partition}
 	}
 	since := pending.GetScheduledTime().AsTime()
+	if l := e.journal.launches[a.ID]; l != nil {
+		since = l.scheduled // the time above is that of the last try
+	}
 	var heard time.Time
 	if t := pending.GetLastHeartbeatTime(); t != nil {
 		heard = t.AsTime()
@@ -73,9 +85,9 @@ func (e *explainer) activity(out *StepExplanation, a *Activity) {
 			placed[i] = true
 		}
 	}
-	rest := slices.DeleteFunc(indexes, func(i int) bool { return placed[i] })
+	rest := slices.DeleteFunc(slices.Clone(indexes), func(i int) bool { return placed[i] })
 	if n := a.Details.Replaced; n > 0 {
-		out.Losses = append(out.Losses, Loss{Partitions: spans(rest), Count: n, Reason: a.Details.Reason})
+		out.lose(Loss{Partitions: spans(indexes), Count: n, Reason: a.Details.Reason})
 	}
 	count := len(rest)
 	if e.options.Partition < 0 {
@@ -87,18 +99,21 @@ func (e *explainer) activity(out *StepExplanation, a *Activity) {
 		if t := pending.GetNextAttemptScheduleTime(); t != nil {
 			q.Next = t.AsTime()
 		}
-		out.Queued = append(out.Queued, q)
+		out.queue(q)
 	case count > 0:
 		out.wait(OfferWait{Partitions: spans(rest), Count: count, Since: since, Reason: a.Details.Reason, Heard: heard})
 	}
 }
 
-// wait adds to what waits for the same reason.
+// wait adds to what waits for the same reason; the latest word on it is kept.
 func (s *StepExplanation) wait(w OfferWait) {
 	for i := range s.Offers {
 		o := &s.Offers[i]
-		if o.Reason != w.Reason {
+		if Gist(o.Reason) != Gist(w.Reason) {
 			continue
+		}
+		if w.Heard.After(o.Heard) {
+			o.Reason = w.Reason
 		}
 		o.Partitions = append(o.Partitions, w.Partitions...)
 		o.Count += w.Count
@@ -186,6 +201,63 @@ func (e *explainer) failed(out *StepExplanation) {
 	if out.Status == api.StatusFailed && e.options.Partition < 0 {
 		out.Failure, out.Failures = &Failure{ExitCode: -1, Reason: out.Reason}, max(1, out.Failed)
 	}
+}
+
+// lose adds to what was lost in the same way.
+func (s *StepExplanation) lose(l Loss) {
+	for i := range s.Losses {
+		if o := &s.Losses[i]; Gist(o.Reason) == Gist(l.Reason) {
+			o.Partitions = merged(append(o.Partitions, l.Partitions...))
+			o.Count += l.Count
+			return
+		}
+	}
+	s.Losses = append(s.Losses, l)
+}
+
+// queue adds to what waits for the scheduler after the same failure.
+func (s *StepExplanation) queue(q Queued) {
+	for i := range s.Queued {
+		o := &s.Queued[i]
+		if o.LastFailure != q.LastFailure || o.Next.IsZero() != q.Next.IsZero() {
+			continue
+		}
+		o.Partitions = append(o.Partitions, q.Partitions...)
+		o.Try = max(o.Try, q.Try)
+		if q.Since.Before(o.Since) {
+			o.Since = q.Since
+		}
+		if q.Next.Before(o.Next) {
+			o.Next = q.Next
+		}
+		return
+	}
+	s.Queued = append(s.Queued, q)
+}
+
+// Gist is a reason without its numbers: reasons of the same gist differ in when
+// they were given, and in places in a queue.
+func Gist(reason string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsDigit(r) || r == ',' || r == '.' {
+			return -1
+		}
+		return r
+	}, reason)
+}
+
+// merged puts ranges in order and joins those that touch.
+func merged(list []Span) []Span {
+	slices.SortFunc(list, func(a, b Span) int { return cmp.Compare(a.First, b.First) })
+	out := []Span{}
+	for _, s := range list {
+		if last := len(out) - 1; last >= 0 && s.First <= out[last].Last+1 {
+			out[last].Last = max(out[last].Last, s.Last)
+			continue
+		}
+		out = append(out, s)
+	}
+	return out
 }
 
 // spans sums ascending numbers up.

@@ -61,6 +61,7 @@ func (p *runPlan) step(id string) *planStep {
 type launched struct {
 	Step       string `json:"step"`
 	Attempt    int    `json:"attempt"`
+	Many       bool   `json:"many"`
 	Partitions []struct {
 		Index int `json:"i"`
 	} `json:"partitions"`

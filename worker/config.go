@@ -40,10 +40,17 @@ type Config struct {
 	// api.DefaultLeaseTimeout if 0. The first worker of a framework decides it.
 	LeaseTimeout time.Duration
 	// HeartbeatTimeout is how long a step's activity may be without heartbeat
-	// before Temporal hands it to the leader again; 1 minute if 0.
+	// before Temporal hands it to the leader again; 3 minutes if 0. A new leader
+	// takes over by itself what has heartbeated once, so this only decides how long
+	// a step is held up that the last one was handed in its last second, and how
+	// often an activity heartbeats: at a third of it.
 	HeartbeatTimeout time.Duration
-	// MaxBacklog bounds the activities that the leader takes over; 2,000 if 0.
-	MaxBacklog int
+	// MaxWaiting is how many tasks may wait for a place with the leader before it
+	// leaves the others in Temporal; 1,000 if 0.
+	MaxWaiting int
+	// MaxTasks bounds all tasks that the leader has in hand, waiting or placed;
+	// 200,000 if 0.
+	MaxTasks int
 	// MaxPending bounds the activities that one run has pending; 500 if 0.
 	MaxPending int
 	// StopTimeout is how long Stop waits for activities under way; 10 s if 0.
@@ -78,7 +85,7 @@ func (c *Config) check() error {
 		c.LeaseTimeout = api.DefaultLeaseTimeout
 	}
 	if c.HeartbeatTimeout == 0 {
-		c.HeartbeatTimeout = time.Minute
+		c.HeartbeatTimeout = 3 * time.Minute
 	}
 	if c.MaxPending == 0 {
 		c.MaxPending = 500

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/interceptor"
 	"go.temporal.io/sdk/temporal"
 	sdkworker "go.temporal.io/sdk/worker"
 
@@ -56,6 +57,17 @@ func (l *leader) leading() bool {
 	default:
 		return false
 	}
+}
+
+// load tells what this worker has in hand as the leader; nothing while it does
+// not lead.
+func (l *leader) load() activities.Load {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.term == nil {
+		return activities.Load{}
+	}
+	return l.term.handoff.Load()
 }
 
 // errResigned ends a leadership in order.
@@ -114,7 +126,8 @@ func (l *leader) begin(in api.LeadInput, token []byte, lease *lease) (*term, err
 		Framework:        l.cfg.Framework,
 		Logger:           l.log,
 		HeartbeatTimeout: l.cfg.HeartbeatTimeout,
-		MaxBacklog:       l.cfg.MaxBacklog,
+		MaxWaiting:       l.cfg.MaxWaiting,
+		MaxTasks:         l.cfg.MaxTasks,
 	})
 	cfg := l.cfg.Mesos
 	cfg.FrameworkID = in.FrameworkID
@@ -208,6 +221,7 @@ func (l *leader) poll(t *term) error {
 	control := sdkworker.New(l.cfg.Client, api.ControlQueue(l.cfg.Framework), sdkworker.Options{
 		Identity: l.cfg.Identity, DisableWorkflowWorker: true,
 		WorkerStopTimeout: l.cfg.StopTimeout,
+		Interceptors:      []interceptor.WorkerInterceptor{&alive{}},
 	})
 	control.RegisterActivityWithOptions(t.handoff.KillTasks, activity.RegisterOptions{Name: api.ActivityKillTasks})
 	for _, w := range []sdkworker.Worker{launch, control} {

@@ -11,6 +11,7 @@ import (
 	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/interceptor"
 	sdkworker "go.temporal.io/sdk/worker"
 
 	"github.com/baas-batch/baas/activities"
@@ -37,6 +38,7 @@ func Start(ctx context.Context, cfg Config) (*Worker, error) {
 	w.main = sdkworker.New(cfg.Client, api.TaskQueue, sdkworker.Options{
 		Identity:          cfg.Identity,
 		WorkerStopTimeout: cfg.StopTimeout,
+		Interceptors:      []interceptor.WorkerInterceptor{&alive{}},
 	})
 	workflows.Register(w.main)
 	preparer := &activities.Preparer{Store: cfg.Store, Catalog: cfg.Catalog, Settings: cfg.settings()}
@@ -69,6 +71,9 @@ func Start(ctx context.Context, cfg Config) (*Worker, error) {
 // Leading tells whether this worker leads the framework and has subscribed to
 // Mesos.
 func (w *Worker) Leading() bool { return w.leader.leading() }
+
+// Load tells how much this worker has in hand as the leader of the framework.
+func (w *Worker) Load() activities.Load { return w.leader.load() }
 
 // Stop gives the leadership up, lets activities under way end, and returns when
 // all is quiet. Tasks in Mesos run on: the next leader takes them over.

@@ -11,6 +11,9 @@ import (
 const (
 	maxPending              = 1800
 	defaultHeartbeatTimeout = 2 * time.Minute
+	// shortHeartbeat is for activities that workers heartbeat for while they run: one
+	// that is lost with its worker is tried again after that time.
+	shortHeartbeat = 10 * time.Second
 
 	maxRange          = 50      // partitions of one activity
 	rangesPerStep     = 200     // activities that a step is cut into before ranges grow

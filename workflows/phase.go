@@ -290,6 +290,7 @@ func (p *phase) noticeKill() {
 	ctx := workflow.WithActivityOptions(p.wait, workflow.ActivityOptions{
 		TaskQueue:           p.plan.Settings.ControlQueue,
 		StartToCloseTimeout: time.Minute,
+		HeartbeatTimeout:    shortHeartbeat,
 		RetryPolicy:         &temporal.RetryPolicy{InitialInterval: 200 * time.Millisecond, MaximumInterval: 10 * time.Second},
 		Summary:             "kill all tasks of the run",
 	})

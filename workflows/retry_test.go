@@ -63,7 +63,7 @@ steps:
 		{"signal", tasklet.Result{Outcome: tasklet.Failed, ExitCode: -1, Signal: "SIGSEGV"}, 3, "ended by signal SIGSEGV (attempt 3 of 3)"},
 		{"time limit", tasklet.Result{Outcome: tasklet.TimedOut, ExitCode: -1}, 3, "timed out (attempt 3 of 3)"},
 		{"platform", tasklet.Result{Outcome: tasklet.Platform, ExitCode: -1, Reason: "agent lost 5 times"}, 1,
-			"agent lost 5 times (the platform has tried often enough; not charged to retry)"},
+			"agent lost 5 times (the platform's loss; not charged to retry)"},
 		{"cannot run", tasklet.Result{Outcome: tasklet.Invalid, ExitCode: -1, Reason: "no such command: ./x"}, 1, "no such command: ./x"},
 		{"killed alone", tasklet.Result{Outcome: tasklet.Killed, ExitCode: -1}, 1, "killed"},
 	} {

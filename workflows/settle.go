@@ -135,7 +135,7 @@ func describe(result tasklet.Result, attempt int, retry flow.Retry) string {
 	}
 	switch result.Outcome {
 	case tasklet.Platform:
-		return text + " (the platform has tried often enough; not charged to retry)"
+		return text + " (the platform's loss; not charged to retry)"
 	case tasklet.Killed, tasklet.Invalid:
 		return text
 	}

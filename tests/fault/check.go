@@ -103,13 +103,13 @@ func (c *checker) state(last starter.Run) {
 
 // wanted is the status that a step must have in the end.
 func (c *checker) wanted(s Step) api.Status {
-	if s.Doomed() {
-		return api.StatusFailed
-	}
 	for _, name := range s.Needs {
 		if n, ok := c.r.Flow.step(name); ok && c.wanted(n) != api.StatusSucceeded {
 			return api.StatusBlocked
 		}
+	}
+	if s.Doomed() {
+		return api.StatusFailed
 	}
 	return api.StatusSucceeded
 }
@@ -207,7 +207,7 @@ func (c *checker) starts(s Step, accepted []Acceptance, entries Ledger) {
 			if s.AtMostOnce {
 				c.report("%s, which is to run at most once, after %s", e, before)
 			}
-			if !c.w.lostBy(before.Agent, e.At, c.r.Flow.Unreachable) {
+			if !c.w.lostBy(*before, e.At, c.r.Flow.Unreachable) {
 				c.report("%s, although no fault has cost %s", e, before)
 			}
 		}
@@ -236,13 +236,17 @@ func (c *checker) overlaps() {
 	}
 }
 
-// lostBy tells whether a fault before a moment may have cost a task on an agent:
+// slack is how long a fault takes to have its effect on a loaded machine.
+const slack = 5 * time.Second
+
+// lostBy tells whether a fault before a moment may have cost a task that had begun:
 // its executor, or the agent for longer than the task is waited for.
-func (w *World) lostBy(agent int, at time.Time, patience time.Duration) bool {
+func (w *World) lostBy(began Entry, at time.Time, patience time.Duration) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return slices.ContainsFunc(w.harms, func(h harm) bool {
-		return h.agent == agent && (!h.away && h.from.Before(at) || h.lasts(at, patience))
+		over := h.to.IsZero() || h.to.Add(slack).After(began.At)
+		return h.agent == began.Agent && over && (!h.away && h.from.Before(at) || h.lasts(at, patience))
 	})
 }
 

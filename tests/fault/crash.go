@@ -173,7 +173,9 @@ func CrashHooks(cfg harness.WorkerConfig) (harness.Hooks, error) {
 		activities: make(map[string]string), terminal: make(map[string]bool),
 	}
 	// A workflow that sticks to a dead worker waits five seconds for it.
-	sdkworker.SetStickyWorkflowCacheSize(0)
+	if os.Getenv("X_STICKY") == "" {
+		sdkworker.SetStickyWorkflowCacheSize(0)
+	}
 	calm, detour := h.Store, h.Worker
 	h.Client = func(o *client.Options) {
 		o.ConnectionOptions.DialOptions = append(o.ConnectionOptions.DialOptions, grpc.WithChainUnaryInterceptor(c.intercept))

@@ -80,7 +80,8 @@ type crash struct {
 type moment int
 
 const (
-	underWay   moment = iota // before the gate of the flow is opened
+	beginning  moment = iota // when a run starts
+	underWay                 // before the gate of the flow is opened
 	takingOver               // a new leader comes there, after the death of another
 	ending                   // after the gate
 )
@@ -213,7 +214,7 @@ const (
 )
 
 // die waits until a worker has died by an order. When the runs so far have come to
-// rest, another one is begun.
+// rest, the scene, which may be nil, begins another one.
 func (w *crashWorld) die(o CrashOrder, s *scene, ending bool) {
 	w.Helper()
 	began := time.Now()
@@ -228,8 +229,10 @@ func (w *crashWorld) die(o CrashOrder, s *scene, ending bool) {
 			return
 		}
 		now, n := time.Now(), 0
-		for _, r := range s.runs {
-			n += len(r.Ledger())
+		if s != nil {
+			for _, r := range s.runs {
+				n += len(r.Ledger())
+			}
 		}
 		if n != entries {
 			entries, changed = n, now
@@ -237,7 +240,7 @@ func (w *crashWorld) die(o CrashOrder, s *scene, ending bool) {
 		switch {
 		case now.Sub(began) > crashPatience:
 			w.Fatalf("no worker has come to %q %d times; they came to\n%s", o.Point, o.Occurrence, tally(w.control.Passed(o.ID)))
-		case now.Sub(changed) > crashPause:
+		case s != nil && now.Sub(changed) > crashPause:
 			s.begin(ending)
 			changed = time.Now()
 		}
@@ -304,13 +307,13 @@ func event(subject string, within int, when moment) []crash {
 
 // crashes are the points of a run, about in the order of the hand-off.
 var crashes = slices.Concat(
-	[]crash{{"taken Prepare", 1, underWay}},
-	call("read of bundle", 1, underWay),
-	call("result of Prepare", 1, underWay),
-	call("order of tasks", 2, underWay),
+	[]crash{{"taken Prepare", 1, beginning}},
+	call("read of bundle", 1, beginning),
+	call("result of Prepare", 1, beginning),
+	call("order of tasks", 2, beginning),
 	[]crash{{"taken RunTasklets", 8, underWay}},
-	call("list of earlier runs", 1, underWay),
-	call("REVIVE", 1, underWay),
+	call("list of earlier runs", 1, beginning),
+	call("REVIVE", 1, beginning),
 	event("OFFERS", 3, underWay),
 	call("signature for result", 6, underWay),
 	call("list of checkpoints", 2, underWay),

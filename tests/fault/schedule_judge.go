@@ -5,13 +5,26 @@ import (
 	"strings"
 
 	"github.com/baas-batch/baas/api"
+	"github.com/baas-batch/baas/starter"
 	"github.com/baas-batch/baas/tasklet"
 	"github.com/baas-batch/baas/tests/harness"
 )
 
+// givenUp counts the steps that were to run at most once and may have been lost.
+func givenUp(last starter.Run, f Flow) (n int) {
+	for _, step := range f.Steps {
+		if state, ok := last.Step(step.Name); ok && step.AtMostOnce && state.Status == api.StatusFailed {
+			n++
+		}
+	}
+	return n
+}
+
 // judge gives what is wrong about how a run has ended.
 func (s *testbed) judge(r *playedRun) []string {
-	if last := r.Wait(); last.Status != api.StatusKilled || !s.killing[r] {
+	last := r.Wait()
+	s.givenUp += givenUp(last, r.Flow)
+	if last.Status != api.StatusKilled || !s.killing[r] {
 		if s.killed[r] && last.Kill != nil {
 			return []string{"the run was killed and ended as " + string(last.Status)}
 		}

@@ -46,7 +46,15 @@ func planned(t *testing.T) *plan {
 		return newPlan(seed(t), usualSchedules, leastSchedules, scheduleBound)
 	}
 	n := number(t, "BAAS_FAULT_SCHEDULES", 1)
-	return newPlan(seed(t), n, n, 0)
+	text := os.Getenv("BAAS_FAULT_TIME")
+	if text == "" {
+		return newPlan(seed(t), n, n, 0)
+	}
+	bound, err := time.ParseDuration(text)
+	if err != nil {
+		t.Fatalf("BAAS_FAULT_TIME: %v", err)
+	}
+	return newPlan(seed(t), n, 1, bound)
 }
 
 func number(t *testing.T, name string, other int) int {
@@ -82,7 +90,7 @@ func playSchedule(t *testing.T, s *testbed, p *plan, seed uint64) {
 	began := time.Now()
 	violations := []string{"it was not played to its end"}
 	defer func() {
-		p.add(sc, violations)
+		p.add(sc, s.givenUp, violations)
 		t.Logf("BAAS_SEED=%d: %s, %d violations: %s", seed, time.Since(began).Round(time.Second/10), len(violations), sc.names())
 		if t.Failed() {
 			t.Log(sc)

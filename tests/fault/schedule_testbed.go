@@ -23,6 +23,7 @@ type testbed struct {
 	busy    map[string]bool     // parts that a fault has in hand
 	killing map[*playedRun]bool // a kill has been asked for, perhaps in vain
 	killed  map[*playedRun]bool
+	givenUp int // steps that run at most once
 }
 
 // playedRun is a run whose end is waited for in the background.
@@ -109,7 +110,7 @@ func (s *testbed) play(t testing.TB, sc *schedule) (violations []string) {
 	s.mu.Lock()
 	s.harms = nil
 	s.mu.Unlock()
-	s.runs, s.busy = nil, map[string]bool{}
+	s.runs, s.busy, s.givenUp = nil, map[string]bool{}, 0
 	s.killing, s.killed = map[*playedRun]bool{}, map[*playedRun]bool{}
 	for _, f := range sc.flows {
 		s.runs = append(s.runs, s.await(s.Start(f)))
@@ -240,7 +241,11 @@ func (s *testbed) recover() {
 
 // crashes looks for what no process may write, whatever befalls it.
 func (s *testbed) crashes() (found []string) {
-	for _, p := range []*harness.Process{s.Workers[0].Process, s.Workers[1].Process, s.Temporal.Process} {
+	processes := []*harness.Process{s.Temporal.Process}
+	for _, v := range s.Workers {
+		processes = append(processes, v.Process)
+	}
+	for _, p := range processes {
 		log := p.Log()
 		for line := range strings.Lines(log[s.read[p.Name]:]) {
 			if strings.HasPrefix(line, "panic:") || strings.HasPrefix(line, "fatal error:") || strings.Contains(line, "WARNING: DATA RACE") {

@@ -172,16 +172,6 @@ func (w *explanation) ago(t time.Time) string {
 	return fmt.Sprintf("%s (%s ago)", w.moment(t), screen.Duration(w.now.Sub(t)))
 }
 
-func times(n int) string {
-	switch n {
-	case 1:
-		return "once"
-	case 2:
-		return "twice"
-	}
-	return fmt.Sprintf("%d times", n)
-}
-
 func spanSize(spans []starter.Span) (n int) {
 	for _, s := range spans {
 		n += s.Last - s.First + 1

@@ -36,7 +36,7 @@ func exampleExplanation() starter.Explanation {
 	render.Backoffs = []starter.Backoff{{Partitions: []starter.Span{{First: 3, Last: 3}, {First: 8, Last: 11}}, Attempt: 2, Until: minutes(45), After: again}}
 	render.Offers = []starter.OfferWait{
 		{Partitions: []starter.Span{{First: 20, Last: 49}}, Count: 30, Since: minutes(5), Heard: minutes(29),
-			Reason: "all 12 agents are large enough but busy: it needs 4.1 CPUs, the most free on one is 1.9 CPUs; before it: 4,120 tasks of higher priority"},
+			Reason: "busy: it needs 4.1 CPUs, the most free on one is 1.9 CPUs (all 12 agents are large enough); tasks before it: 4,120 of higher priority"},
 		{Partitions: []starter.Span{{First: 50, Last: 99}}, Count: 12, Since: minutes(29)},
 	}
 	for i := range 10 {
@@ -131,6 +131,17 @@ func TestExplainErrors(t *testing.T) {
 		b := newBench(t)
 		b.runs.explain = func(string, starter.ExplainOptions) (starter.Explanation, error) { return starter.Explanation{}, err }
 		b.expect(want, "explain", runID)
+	}
+}
+
+func TestDataDirMayBeRelative(t *testing.T) {
+	b := newBench(t).withoutPlatform()
+	b.runs.explain = func(string, starter.ExplainOptions) (starter.Explanation, error) {
+		return starter.Explanation{}, starter.ErrNotFound
+	}
+	b.expect(ExitNotFound, "explain", "--data", "nearby", runID)
+	if got := b.connected[0].Storage; !strings.HasPrefix(got, "file:///") || !strings.HasSuffix(got, "/nearby/store") {
+		t.Errorf("the store is at %s", got)
 	}
 }
 

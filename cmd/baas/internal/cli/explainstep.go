@@ -125,13 +125,17 @@ func attemptText(f *starter.Failure) string {
 func (w *explanation) queued(s *starter.StepExplanation) {
 	for i, q := range s.Queued {
 		if i == maxExplained {
-			w.more(len(s.Queued)-i, "activity", "activities", "for the scheduler")
+			w.more(len(s.Queued)-i, "failure", "failures", "of the scheduler")
 			return
 		}
-		text := w.who(s, q.Partitions) + "waits for the scheduler since " + w.ago(q.Since)
+		verb := "waits"
+		if s.ForEach && spanSize(q.Partitions) > 1 {
+			verb = "wait"
+		}
+		text := w.who(s, q.Partitions) + verb + " for the scheduler since " + w.ago(q.Since)
 		switch {
 		case !q.Next.IsZero():
-			text += "; it is handed over again at " + w.moment(q.Next)
+			text += "; Temporal hands over again at " + w.moment(q.Next)
 		case w.Scheduler != nil && w.Scheduler.Trouble != "":
 			text += ", and nobody leads"
 		case w.Scheduler != nil && w.Scheduler.Backlog > 0:
@@ -227,7 +231,7 @@ func (w *explanation) tasks(s *starter.StepExplanation) {
 
 func (w *explanation) losses(s *starter.StepExplanation) {
 	for _, l := range s.Losses {
-		text := fmt.Sprintf("the platform has lost it %s and placed it again, which costs no attempt", times(l.Count))
+		text := fmt.Sprintf("the platform has lost %s, which it makes good: that costs no attempt", number(l.Count, "placement"))
 		if len(s.Offers) == 0 && l.Reason != "" {
 			text += "; the last time: " + l.Reason
 		}

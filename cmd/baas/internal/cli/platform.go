@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/url"
 	"path"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -80,12 +81,13 @@ func dataFlag() urfave.Flag {
 	return &urfave.StringFlag{Name: "data", Usage: "data `DIR` of baas up (BAAS_DATA; default: baas in the user's data folder)"}
 }
 
+// dataDir is absolute: it becomes part of the store's URL.
 func (p *Program) dataDir(c *urfave.Context) (string, error) {
 	if dir := c.String("data"); dir != "" {
-		return dir, nil
+		return filepath.Abs(dir)
 	}
 	if dir := p.getenv("BAAS_DATA"); dir != "" {
-		return dir, nil
+		return filepath.Abs(dir)
 	}
 	return datadir.Default(p.getenv)
 }

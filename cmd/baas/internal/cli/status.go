@@ -133,8 +133,8 @@ func placedRows(run *starter.Run) [][]string {
 
 // waitingRows sum up what waits, by step and reason.
 func waitingRows(run *starter.Run) [][]string {
-	type group struct{ step, reason string }
-	waiting := map[group]int{}
+	type group struct{ step, gist string }
+	waiting, reason := map[group]int{}, map[group]string{}
 	var order []group
 	for _, a := range run.Activities {
 		n := a.Details.Total - a.Details.Done
@@ -144,9 +144,9 @@ func waitingRows(run *starter.Run) [][]string {
 		if a.Details.Total == 0 && len(a.Details.Tasks) == 0 {
 			n = 1 // not begun: how many partitions it has is not known
 		}
-		g := group{a.Step, a.Details.Reason}
+		g := group{a.Step, starter.Gist(a.Details.Reason)}
 		if n > 0 && waiting[g] == 0 {
-			order = append(order, g)
+			order, reason[g] = append(order, g), a.Details.Reason
 		}
 		waiting[g] += max(n, 0)
 	}
@@ -156,7 +156,7 @@ func waitingRows(run *starter.Run) [][]string {
 		if n := waiting[g]; n > 1 {
 			name += fmt.Sprintf(" (%d)", n)
 		}
-		rows = append(rows, []string{name, "waiting", "-", g.reason})
+		rows = append(rows, []string{name, "waiting", "-", reason[g]})
 	}
 	return rows
 }
