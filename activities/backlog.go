@@ -69,10 +69,12 @@ func (b *backlog) room() (n int, full bool) {
 	return min(left, b.limit-b.load.Waiting-b.arriving), left <= 0
 }
 
-// set notes what an activity has in hand now, and tells whether room was made.
-func (b *backlog) set(e *entry, c claim) (room bool) {
+// set notes what an activity has in hand now, and that so many tasks of it have
+// arrived that admit or expect has announced. It tells whether room was made.
+func (b *backlog) set(e *entry, c claim, arrived int) (room bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.arriving -= arrived
 	old := e.claim
 	if c.waiting > 0 {
 		if c.arrival = old.arrival; c.arrival == 0 {
@@ -88,7 +90,7 @@ func (b *backlog) set(e *entry, c claim) (room bool) {
 	b.add(c.rank, c.waiting)
 	b.load.Waiting += c.waiting - old.waiting
 	b.load.Placed += c.placed - old.placed
-	return c.waiting < old.waiting || c.waiting+c.placed < old.waiting+old.placed
+	return c.waiting < old.waiting+arrived || c.waiting+c.placed < old.waiting+old.placed+arrived
 }
 
 func (b *backlog) add(r rank, n int) {
@@ -101,13 +103,6 @@ func (b *backlog) add(r rank, n int) {
 func (b *backlog) expect(n int) {
 	b.mu.Lock()
 	b.arriving += n
-	b.mu.Unlock()
-}
-
-// arrived ends what admit or expect has begun.
-func (b *backlog) arrived(n int) {
-	b.mu.Lock()
-	b.arriving -= n
 	b.mu.Unlock()
 }
 
@@ -175,11 +170,11 @@ func (b *backlog) newest(r rank) (found *entry) {
 func (b *backlog) now() Load {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.load
+	return Load{Waiting: b.load.Waiting + b.arriving, Placed: b.load.Placed}
 }
 
-// weigh tells the backlog what the activity has in hand.
-func (e *entry) weigh() {
+// weigh tells the backlog what the activity has in hand; see set.
+func (e *entry) weigh(arrived int) {
 	var c claim
 	ended := 0
 	for _, p := range e.packs {
@@ -196,7 +191,7 @@ func (e *entry) weigh() {
 		c.waiting = max(0, e.total-len(e.results)-c.placed)
 		c.whole = c.waiting == e.total && ended == 0 && e.returnable()
 	}
-	if e.h.backlog.set(e, c) {
+	if e.h.backlog.set(e, c, arrived) {
 		e.h.slots.wake()
 	}
 }

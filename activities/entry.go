@@ -133,7 +133,7 @@ func (e *entry) drain() {
 		e.mailbox = e.mailbox[1:]
 		e.mu.Unlock()
 		event()
-		e.weigh()
+		e.weigh(0)
 	}
 }
 
@@ -276,7 +276,7 @@ func (e *entry) inquire() error {
 // is full of such activities would never poll for them.
 func (e *entry) awaitAttempt() {
 	e.between = true
-	e.weigh()
+	e.weigh(0)
 }
 
 // noted acknowledges what waited for its results to be noted.

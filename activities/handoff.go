@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"go.temporal.io/api/workflowservice/v1"
@@ -134,7 +133,7 @@ type Handoff struct {
 	closed  bool
 	entries map[tasklet.ActivityKey]*entry
 
-	beats atomic.Int32 // regular heartbeats under way
+	beats chan struct{} // regular heartbeats under way
 
 	subscribed     chan struct{}
 	subscribedOnce sync.Once
@@ -152,6 +151,7 @@ func New(cfg Config) *Handoff {
 		ctx:        ctx,
 		stop:       stop,
 		entries:    make(map[tasklet.ActivityKey]*entry),
+		beats:      make(chan struct{}, maxBeats),
 		subscribed: make(chan struct{}),
 	}
 	h.fences = newFences(h)
@@ -241,8 +241,7 @@ func (h *Handoff) Take(a Attempt) (api.LaunchResult, error) {
 	n := len(a.Input.Partitions)
 	if !h.hand(a.Key, func(e *entry) {
 		e.attach(a.Input, a.Details, a.Token, a.Number)
-		e.weigh()
-		h.backlog.arrived(n)
+		e.weigh(n)
 	}) {
 		return api.LaunchResult{}, errors.New("this leader is stopping")
 	}
@@ -337,7 +336,7 @@ func (h *Handoff) remove(e *entry) {
 	}
 	h.mu.Unlock()
 	e.retired = true
-	e.weigh()
+	e.weigh(0)
 	h.fences.leave(e)
 }
 
@@ -351,9 +350,8 @@ func (h *Handoff) all() []*entry {
 	return list
 }
 
-// maxBeats bounds the regular heartbeats under way. Those that find no room are
-// still due at the next tick: when a leader has taken many activities over, all
-// are at once.
+// maxBeats bounds the regular heartbeats under way: when a leader has taken many
+// activities over, all are due at once.
 const maxBeats = 128
 
 // heartbeats wakes the entries whose next heartbeat is due.
@@ -364,25 +362,32 @@ func (h *Handoff) heartbeats() {
 		select {
 		case <-h.ctx.Done():
 			return
-		case now := <-tick.C:
-			h.beatDue(now)
+		case <-tick.C:
+			h.beatDue()
 		}
 	}
 }
 
-// beatDue posts the heartbeats that are due. One of an entry that is busy does not
-// count: it takes its turn there, and whatever keeps the entry must not keep others.
-func (h *Handoff) beatDue(now time.Time) {
+// beatDue posts the heartbeats that are due, as fast as Temporal takes them. One
+// of an entry that is busy does not count: it takes its turn there, and what keeps
+// the entry must not keep others.
+func (h *Handoff) beatDue() {
 	for _, e := range h.all() {
-		switch idle := e.idle(); {
-		case idle && h.beats.Load() >= maxBeats, !e.due(now):
-		case idle:
-			h.beats.Add(1)
-			if !e.post(func() { defer h.beats.Add(-1); e.heartbeat() }) {
-				return
-			}
-		default:
+		idle := e.idle()
+		if !e.due(time.Now()) {
+			continue
+		}
+		if !idle {
 			e.post(e.heartbeat)
+			continue
+		}
+		select {
+		case h.beats <- struct{}{}:
+		case <-h.ctx.Done():
+			return
+		}
+		if !e.post(func() { defer func() { <-h.beats }(); e.heartbeat() }) {
+			return
 		}
 	}
 }

@@ -71,13 +71,18 @@ func (c CrashControl) Set(o *CrashOrder) error {
 	return os.Rename(temp, filepath.Join(c.dir, orderFile))
 }
 
-// Struck tells which worker has died by an order; "" if none has yet.
-func (c CrashControl) Struck(id string) (string, error) {
+// Struck tells which worker has died by an order, and as which process; "" if none
+// has yet.
+func (c CrashControl) Struck(id string) (worker string, pid int, err error) {
 	raw, err := os.ReadFile(filepath.Join(c.dir, struckFile+id))
 	if errors.Is(err, fs.ErrNotExist) {
-		return "", nil
+		return "", 0, nil
 	}
-	return string(raw), err
+	if err != nil {
+		return "", 0, err
+	}
+	_, err = fmt.Sscan(string(raw), &worker, &pid)
+	return worker, pid, err
 }
 
 // Passed is the points that workers have come to under an order, one on a line
@@ -145,7 +150,7 @@ func (c *crasher) note(point CrashPoint) {
 // die proves itself by a file, and returns only if another worker was the first.
 func (c *crasher) die(order string) {
 	path := filepath.Join(c.control.dir, fmt.Sprintf("%s.%d", c.worker, os.Getpid()))
-	if err := os.WriteFile(path, []byte(c.worker), 0o600); err != nil {
+	if err := os.WriteFile(path, fmt.Appendln(nil, c.worker, os.Getpid()), 0o600); err != nil {
 		panic(err)
 	}
 	err := os.Link(path, filepath.Join(c.control.dir, struckFile+order))
@@ -173,9 +178,7 @@ func CrashHooks(cfg harness.WorkerConfig) (harness.Hooks, error) {
 		activities: make(map[string]string), terminal: make(map[string]bool),
 	}
 	// A workflow that sticks to a dead worker waits five seconds for it.
-	if os.Getenv("X_STICKY") == "" {
-		sdkworker.SetStickyWorkflowCacheSize(0)
-	}
+	sdkworker.SetStickyWorkflowCacheSize(0)
 	calm, detour := h.Store, h.Worker
 	h.Client = func(o *client.Options) {
 		o.ConnectionOptions.DialOptions = append(o.ConnectionOptions.DialOptions, grpc.WithChainUnaryInterceptor(c.intercept))

@@ -2,6 +2,7 @@ package fault
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -72,8 +73,14 @@ func rounds(t *testing.T) int {
 // crash is one line of a table: a point, and what it takes to come there.
 type crash struct {
 	point  CrashPoint
-	within int // which occurrence, at most; 1 if 0
+	within int // which occurrence, at most
 	when   moment
+	// first is where the leader before must die, if that matters.
+	first CrashPoint
+}
+
+func at(point CrashPoint, within int, when moment) crash {
+	return crash{point: point, within: within, when: when}
 }
 
 // moment is when in a run a point comes up.
@@ -105,21 +112,42 @@ func (w *crashWorld) chains(table []crash) (all [][]crash) {
 type scene struct {
 	w     *crashWorld
 	flow  func() Flow
-	stir  func(*Run) // once the run is under way; may be nil
+	stir  func(*Run) // does something to a run that has been started; may be nil
+	shut  bool       // the gates stay so
 	judge func(*Run)
 	runs  []*Run
 }
 
-// begin begins another run.
-func (s *scene) begin(ending bool) {
+// begin begins another run, for which those before make room.
+func (s *scene) begin(c crash) {
 	s.w.Helper()
+	s.open()
 	r := s.w.Start(s.flow())
 	s.runs = append(s.runs, r)
-	if ending {
+	if c.when == ending {
 		r.Open()
 	}
 	if s.stir != nil {
 		s.stir(r)
+	}
+}
+
+// open lets the tasks of all runs through the gate.
+func (s *scene) open() {
+	if s.shut {
+		return
+	}
+	for _, r := range s.runs {
+		r.Open()
+	}
+}
+
+// succeed has another leader take over, unless one does already.
+func (s *scene) succeed() {
+	s.w.Helper()
+	s.runs[len(s.runs)-1].UnderWay(0, 3)
+	if err := s.w.Leader().Kill(); err != nil && !errors.Is(err, harness.ErrNotRunning) {
+		s.w.Fatal(err)
 	}
 }
 
@@ -137,7 +165,8 @@ func (w *crashWorld) each(table []crash, s scene) {
 				w.TB = t
 				t.Cleanup(func() { w.TB = outer })
 				w.ready()
-				w.chain(chain, s)
+				s := s // each chain has runs of its own
+				s.chain(chain)
 			})
 		}
 	}
@@ -175,27 +204,38 @@ func (w *crashWorld) revive() {
 }
 
 // chain has one worker after the other die, and judges the runs that were under way.
-func (w *crashWorld) chain(chain []crash, s scene) {
-	w.Helper()
-	for i, c := range chain {
+func (s *scene) chain(chain []crash) {
+	s.w.Helper()
+	for _, c := range chain {
 		if c.when == ending {
-			for _, r := range s.runs {
-				r.Open()
+			s.open()
+		}
+		links := []crash{c}
+		if c.first != "" {
+			links = []crash{at(c.first, 1, underWay), c}
+		}
+		for _, c := range links {
+			o := s.w.order(c)
+			if len(s.runs) == 0 {
+				s.more(c)
 			}
+			s.die(o, c)
+			s.w.revive()
 		}
-		o := w.order(c)
-		if i == 0 {
-			s.begin(c.when == ending)
-		}
-		if i == 0 && c.when == takingOver {
-			s.runs[0].UnderWay(0, 4)
-			w.do(w.Leader().Kill())
-		}
-		w.die(o, &s, c.when == ending)
-		w.revive()
 	}
+	s.open()
 	for _, r := range s.runs {
 		s.judge(r)
+	}
+}
+
+// more does what brings a worker to a point.
+func (s *scene) more(c crash) {
+	s.w.Helper()
+	s.begin(c)
+	if c.when == takingOver {
+		s.succeed()
+		s.w.revive()
 	}
 }
 
@@ -203,7 +243,7 @@ func (w *crashWorld) chain(chain []crash, s scene) {
 func (w *crashWorld) order(c crash) CrashOrder {
 	w.Helper()
 	w.ids++
-	o := CrashOrder{ID: strconv.Itoa(w.ids), Point: c.point, Occurrence: 1 + w.Rand.IntN(max(c.within, 1))}
+	o := CrashOrder{ID: strconv.Itoa(w.ids), Point: c.point, Occurrence: 1 + w.Rand.IntN(c.within)}
 	w.do(w.control.Set(&o))
 	return o
 }
@@ -213,38 +253,37 @@ const (
 	crashPause    = 5 * time.Second  // without any task before another run is to bring it there
 )
 
-// die waits until a worker has died by an order. When the runs so far have come to
-// rest, the scene, which may be nil, begins another one.
-func (w *crashWorld) die(o CrashOrder, s *scene, ending bool) {
+// die waits until a worker has died by an order. When the tasks have come to rest,
+// more is done to bring one there.
+func (s *scene) die(o CrashOrder, c crash) {
+	w := s.w
 	w.Helper()
 	began := time.Now()
 	entries, changed := 0, began
-	for {
-		name, err := w.control.Struck(o.ID)
+	for ; ; time.Sleep(5 * time.Millisecond) {
+		name, pid, err := w.control.Struck(o.ID)
 		w.do(err)
 		if i := slices.IndexFunc(w.Workers, func(v *Worker) bool { return v.Name == name }); i >= 0 {
-			<-w.Workers[i].Exited()
+			if v := w.Workers[i]; v.PID() == pid { // else it lives again already
+				<-v.Exited()
+			}
 			w.Logf("worker %s died %s, occurrence %d, after %s", name, o.Point, o.Occurrence, time.Since(began).Round(time.Millisecond))
 			w.struck[string(o.Point)]++
 			return
 		}
-		now, n := time.Now(), 0
-		if s != nil {
-			for _, r := range s.runs {
-				n += len(r.Ledger())
-			}
+		n := 0
+		for _, r := range s.runs {
+			n += len(r.Ledger())
 		}
-		if n != entries {
+		switch now := time.Now(); {
+		case n != entries:
 			entries, changed = n, now
-		}
-		switch {
 		case now.Sub(began) > crashPatience:
 			w.Fatalf("no worker has come to %q %d times; they came to\n%s", o.Point, o.Occurrence, tally(w.control.Passed(o.ID)))
-		case s != nil && now.Sub(changed) > crashPause:
-			s.begin(ending)
+		case now.Sub(changed) > crashPause:
+			s.more(c)
 			changed = time.Now()
 		}
-		time.Sleep(5 * time.Millisecond)
 	}
 }
 
@@ -265,7 +304,6 @@ func tally(lines string) string {
 // is lost here, so one that runs at most once and has begun must have its result.
 func (w *crashWorld) judge(r *Run) {
 	w.Helper()
-	r.Open()
 	w.Verify(r)
 	history, err := r.History(w.Context())
 	w.do(err)
@@ -292,9 +330,7 @@ func mixed() Flow {
 
 // both is a point before and one after the same thing.
 func both(first, second, subject string, within int, when moment) []crash {
-	return []crash{
-		{CrashPoint(first + " " + subject), within, when}, {CrashPoint(second + " " + subject), within, when},
-	}
+	return []crash{at(CrashPoint(first+" "+subject), within, when), at(CrashPoint(second+" "+subject), within, when)}
 }
 
 func call(subject string, within int, when moment) []crash {
@@ -307,11 +343,11 @@ func event(subject string, within int, when moment) []crash {
 
 // crashes are the points of a run, about in the order of the hand-off.
 var crashes = slices.Concat(
-	[]crash{{"taken Prepare", 1, beginning}},
+	[]crash{at("taken Prepare", 1, beginning)},
 	call("read of bundle", 1, beginning),
 	call("result of Prepare", 1, beginning),
 	call("order of tasks", 2, beginning),
-	[]crash{{"taken RunTasklets", 8, underWay}},
+	[]crash{at("taken RunTasklets", 8, underWay)},
 	call("list of earlier runs", 1, beginning),
 	call("REVIVE", 1, beginning),
 	event("OFFERS", 3, underWay),
@@ -329,7 +365,7 @@ var crashes = slices.Concat(
 	call("SUPPRESS", 1, underWay),
 	call("lease", 4, underWay),
 
-	[]crash{{"taken LeadFramework", 1, takingOver}},
+	[]crash{at("taken LeadFramework", 1, takingOver)},
 	call("SUBSCRIBE", 1, takingOver),
 	event("SUBSCRIBED", 1, takingOver),
 	call("list of runs", 1, takingOver),
@@ -339,9 +375,13 @@ var crashes = slices.Concat(
 	event("UPDATE as an answer", 3, takingOver),
 	call("list of results", 3, takingOver),
 	call("hand-back", 1, takingOver),
+	[]crash{
+		{point: "before read of result", within: 1, when: takingOver, first: "before completion"},
+		{point: "after read of result", within: 1, when: takingOver, first: "read UPDATE of an end"},
+	},
 
 	call("completion", 12, ending),
-	[]crash{{"taken SaveInstance", 1, ending}},
+	[]crash{at("taken SaveInstance", 1, ending)},
 	call("write of instance", 1, ending),
 	call("result of SaveInstance", 1, ending),
 	call("end of the run", 1, ending),

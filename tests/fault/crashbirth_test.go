@@ -48,7 +48,7 @@ func (w *crashWorld) oneFramework(births int) {
 var birthCrashes = slices.Concat(
 	call("start of MesosFramework", 1, underWay),
 	call("choice of the FrameworkID", 1, underWay),
-	[]crash{{"taken LeadFramework", 1, underWay}},
+	[]crash{at("taken LeadFramework", 1, underWay)},
 	call("SUBSCRIBE", 1, underWay),
 	event("SUBSCRIBED", 1, underWay),
 )
@@ -77,11 +77,15 @@ func TestCrashAtBirth(t *testing.T) {
 				t.Cleanup(func() { w.TB = outer })
 				w.unborn()
 				births++
+				s := scene{w: w, flow: func() Flow { return brief }}
 				o := w.order(c)
 				w.revive()
-				w.die(o, nil, false)
+				s.die(o, c)
 				w.revive()
-				w.judge(w.Start(brief))
+				s.begin(c)
+				for _, r := range s.runs {
+					w.judge(r)
+				}
 				w.oneFramework(births)
 			})
 		}

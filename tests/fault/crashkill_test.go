@@ -19,7 +19,7 @@ func waiting() Flow {
 }
 
 var killCrashes = slices.Concat(
-	[]crash{{"taken KillTasks", 1, underWay}},
+	[]crash{at("taken KillTasks", 1, underWay)},
 	call("result of KillTasks", 1, underWay),
 	call("KILL", 5, underWay),
 	event("UPDATE of an end", 5, underWay),
@@ -32,7 +32,7 @@ func TestCrashInKill(t *testing.T) {
 	t.Parallel()
 	w := newCrashWorld(t)
 	w.each(killCrashes, scene{
-		flow: waiting,
+		flow: waiting, shut: true,
 		stir: func(r *Run) {
 			r.UnderWay(0, 6)
 			w.do(w.Runs.Kill(w.Context(), r.ID, "wrong month", "ann"))

@@ -88,8 +88,14 @@ func newSchedule(seed uint64) *schedule {
 	for _, f := range s.flows {
 		tasks += f.Tasks()
 	}
+	deadly := 0
 	for i := range 3 + r.IntN(8) {
 		in := &injection{kind: draw(r, kinds), rand: rand.New(rand.NewPCG(seed, uint64(i)+2))}
+		if in.kind.deadly {
+			if deadly++; deadly > 3 {
+				continue
+			}
+		}
 		if r.IntN(2) == 0 {
 			in.at = time.Duration(r.Int64N(int64(horizon * 6 / 10))).Round(time.Millisecond)
 		} else {

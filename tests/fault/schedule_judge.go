@@ -2,6 +2,7 @@ package fault
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"github.com/baas-batch/baas/api"
@@ -20,31 +21,43 @@ func givenUp(last starter.Run, f Flow) (n int) {
 	return n
 }
 
+// unfetched tells whether a task was given up as its executor's binary could not be
+// fetched: that is borne three times at most, and fewer after other losses.
+func unfetched(h History) bool {
+	return slices.ContainsFunc(h.Accepted, func(a Acceptance) bool {
+		return a.Result.Outcome == tasklet.Platform && strings.Contains(a.Result.Reason, "CONTAINER_LAUNCH_FAILED")
+	})
+}
+
 // judge gives what is wrong about how a run has ended.
 func (s *testbed) judge(r *playedRun) []string {
 	last := r.Wait()
 	s.givenUp += givenUp(last, r.Flow)
+	history, err := r.History(s.Context())
+	s.do(err)
+	if last.Status == api.StatusFailed && s.hidden && unfetched(history) {
+		s.unfetched++
+		return s.checkStopped(r.Run, last, history)
+	}
 	if last.Status != api.StatusKilled || !s.killing[r] {
 		if s.killed[r] && last.Kill != nil {
 			return []string{"the run was killed and ended as " + string(last.Status)}
 		}
 		return s.Check(r.Run)
 	}
-	return s.checkKilled(r.Run)
+	return s.checkStopped(r.Run, last, history)
 }
 
-// checkKilled judges a run that was killed: it may stop anywhere, but what it has
-// accepted is true, nothing is started twice or after its end, and nothing is left.
-func (s *testbed) checkKilled(r *Run) []string {
-	last := r.Wait()
+// checkStopped judges a run that was stopped, such as by a kill: it may stop
+// anywhere, but what it has accepted is true, nothing is started twice or after its
+// end, and nothing is left.
+func (s *testbed) checkStopped(r *Run, last starter.Run, history History) []string {
 	ctx, cancel := context.WithTimeout(s.Context(), harness.Patience)
 	defer cancel()
-	history, err := r.History(ctx)
-	s.do(err)
 	c := &checker{w: s.World, r: r, ledger: r.Ledger(), history: history, doubtful: true}
 	for _, step := range r.Flow.Steps {
 		for i := range step.Tasks {
-			c.killedPartition(step, Partition{step.Name, i})
+			c.stoppedPartition(step, Partition{step.Name, i})
 		}
 	}
 	for _, e := range c.ledger.Of(Began) {
@@ -53,7 +66,8 @@ func (s *testbed) checkKilled(r *Run) []string {
 		}
 	}
 	for _, text := range history.Broken {
-		if !strings.Contains(text, "Canceled") {
+		// One that was to be cancelled and times out meanwhile is not tried again.
+		if !strings.Contains(text, "Canceled") && !strings.Contains(text, "TimedOut") {
 			c.report("%s", text)
 		}
 	}
@@ -62,7 +76,7 @@ func (s *testbed) checkKilled(r *Run) []string {
 	return c.violations
 }
 
-func (c *checker) killedPartition(s Step, p Partition) {
+func (c *checker) stoppedPartition(s Step, p Partition) {
 	var entries Ledger
 	for _, e := range c.ledger {
 		if e.Partition == p {

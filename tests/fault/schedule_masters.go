@@ -92,6 +92,7 @@ func hideExecutor(s *testbed, in *injection) (effect, bool) {
 	if !ok || s.busy["binary"] || len(s.Executors(agent)) == 0 {
 		return effect{}, false
 	}
+	s.hidden = true
 	s.do(os.Rename(path, path+".away"))
 	s.KillExecutors(agent)
 	return effect{keys: []string{"binary"}, end: func() { s.do(os.Rename(path+".away", path)) }}, true

@@ -119,14 +119,17 @@ func killAgent(s *testbed, in *injection) (effect, bool) {
 // or is marked gone first and another one comes in its place.
 func loseMachine(replaced bool) func(*testbed, *injection) (effect, bool) {
 	return func(s *testbed, in *injection) (effect, bool) {
-		i, key, ok := s.some(in, "agent", s.cfg.Agents)
-		if !ok {
+		i, keys, ok := s.some(in, "agent", s.cfg.Agents)
+		if !ok || replaced && !s.markable() {
 			return effect{}, false
+		}
+		if replaced {
+			keys = append(keys, mastersKey)
 		}
 		s.LoseMachine(i)
 		s.Harm(i)
-		return effect{keys: key, end: func() {
-			if replaced && s.Cluster.Leader() >= 0 {
+		return effect{keys: keys, end: func() {
+			if replaced {
 				s.MarkGone(i)
 			}
 			s.Harm(i) // what ran there comes to light only now
@@ -140,9 +143,18 @@ func loseMachine(replaced bool) func(*testbed, *injection) (effect, bool) {
 // another one comes in its place.
 func markGone(s *testbed, in *injection) (effect, bool) {
 	i, _, ok := s.some(in, "agent", s.cfg.Agents)
-	if !ok || s.Cluster.Leader() < 0 {
+	if !ok || !s.markable() {
 		return effect{}, false
 	}
 	s.MarkGone(i)
 	return effect{}, true
+}
+
+// markable tells whether a master leads that knows all agents. One that is marked
+// gone before the master has seen it is a fault of Mesos' own (MESOS-9739): what is
+// asked of its tasks gets no answer until the next master leads.
+func (s *testbed) markable() bool {
+	ctx, cancel := s.soon()
+	defer cancel()
+	return !s.busy[mastersKey] && s.Cluster.AwaitAgents(ctx) == nil
 }

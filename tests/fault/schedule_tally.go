@@ -23,6 +23,7 @@ type plan struct {
 	tasks      int
 	once       int // steps that run at most once
 	givenUp    int // of these, as nobody could tell whether their tasks had run
+	unfetched  int // runs that failed for want of the executor's binary
 	kinds      map[string]*kindCount
 	violations []string // with their seed
 }
@@ -55,7 +56,7 @@ func (p *plan) more() bool {
 }
 
 // add counts a schedule that has been played.
-func (p *plan) add(s *schedule, givenUp int, violations []string) {
+func (p *plan) add(s *schedule, givenUp, unfetched int, violations []string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.done++
@@ -68,6 +69,7 @@ func (p *plan) add(s *schedule, givenUp int, violations []string) {
 		}
 	}
 	p.givenUp += givenUp
+	p.unfetched += unfetched
 	for _, in := range s.faults {
 		if in.state == pending {
 			continue
@@ -100,7 +102,8 @@ func (p *plan) String() string {
 	defer p.mu.Unlock()
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d schedules of %d tasks in %s, %d violations", p.done, p.tasks, time.Since(p.started).Round(time.Second), len(p.violations))
-	fmt.Fprintf(&b, "\n%d steps that run at most once, %d of them given up", p.once, p.givenUp)
+	fmt.Fprintf(&b, "\n%d steps that run at most once, %d of them given up; %d runs failed for want of the executor's binary",
+		p.once, p.givenUp, p.unfetched)
 	fmt.Fprintf(&b, "\n%-40s %8s %8s", "fault", "injected", "blows")
 	for _, name := range slices.Sorted(maps.Keys(p.kinds)) {
 		fmt.Fprintf(&b, "\n%-40s %8d %8d", name, p.kinds[name].injected, p.kinds[name].blows)

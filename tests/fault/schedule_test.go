@@ -90,7 +90,7 @@ func playSchedule(t *testing.T, s *testbed, p *plan, seed uint64) {
 	began := time.Now()
 	violations := []string{"it was not played to its end"}
 	defer func() {
-		p.add(sc, s.givenUp, violations)
+		p.add(sc, s.givenUp, s.unfetched, violations)
 		t.Logf("BAAS_SEED=%d: %s, %d violations: %s", seed, time.Since(began).Round(time.Second/10), len(violations), sc.names())
 		if t.Failed() {
 			t.Log(sc)

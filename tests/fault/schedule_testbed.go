@@ -23,7 +23,10 @@ type testbed struct {
 	busy    map[string]bool     // parts that a fault has in hand
 	killing map[*playedRun]bool // a kill has been asked for, perhaps in vain
 	killed  map[*playedRun]bool
-	givenUp int // steps that run at most once
+	hidden  bool // the executor's binary, at some time
+	// Of the runs that have been judged.
+	givenUp   int // steps that run at most once
+	unfetched int // runs that failed for want of the executor's binary
 }
 
 // playedRun is a run whose end is waited for in the background.
@@ -110,7 +113,8 @@ func (s *testbed) play(t testing.TB, sc *schedule) (violations []string) {
 	s.mu.Lock()
 	s.harms = nil
 	s.mu.Unlock()
-	s.runs, s.busy, s.givenUp = nil, map[string]bool{}, 0
+	s.runs, s.busy = nil, map[string]bool{}
+	s.hidden, s.givenUp, s.unfetched = false, 0, 0
 	s.killing, s.killed = map[*playedRun]bool{}, map[*playedRun]bool{}
 	for _, f := range sc.flows {
 		s.runs = append(s.runs, s.await(s.Start(f)))
@@ -118,6 +122,7 @@ func (s *testbed) play(t testing.TB, sc *schedule) (violations []string) {
 	s.strike(sc)
 	s.recover()
 	for _, r := range s.runs {
+		s.finish(r)
 		violations = append(violations, s.judge(r)...)
 	}
 	return append(violations, s.crashes()...)
@@ -239,13 +244,30 @@ func (s *testbed) recover() {
 	}
 }
 
-// crashes looks for what no process may write, whatever befalls it.
-func (s *testbed) crashes() (found []string) {
-	processes := []*harness.Process{s.Temporal.Process}
-	for _, v := range s.Workers {
-		processes = append(processes, v.Process)
+// finish waits for a run's end for as long as its tasks enter something in the
+// ledger now and then: on a loaded machine a run takes minutes.
+func (s *testbed) finish(r *playedRun) {
+	tick := time.NewTicker(50 * ms)
+	defer tick.Stop()
+	entries, since := 0, time.Now()
+	for !r.ended() {
+		if n := len(r.Ledger()); n > entries {
+			entries, since = n, time.Now()
+		}
+		if time.Since(since) > harness.Patience {
+			s.Fatalf("run %s does not end: nothing has happened for %s", r.ID, harness.Patience)
+		}
+		select {
+		case <-tick.C:
+		case <-s.Context().Done():
+			return
+		}
 	}
-	for _, p := range processes {
+}
+
+// crashes looks for what no worker may write, whatever befalls it.
+func (s *testbed) crashes() (found []string) {
+	for _, p := range s.Workers {
 		log := p.Log()
 		for line := range strings.Lines(log[s.read[p.Name]:]) {
 			if strings.HasPrefix(line, "panic:") || strings.HasPrefix(line, "fatal error:") || strings.Contains(line, "WARNING: DATA RACE") {
