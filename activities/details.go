@@ -72,7 +72,7 @@ func (e *entry) describe() (api.Details, bool) {
 		if e.finished(first) || l.count == 0 {
 			continue
 		}
-		one := api.LossDetail{First: first, Count: l.count, Crashes: l.crashes, Alone: l.alone, Suspect: l.suspect}
+		one := api.LossDetail{First: first, Count: l.count, Refused: l.refused, Crashes: l.crashes, Alone: l.alone, Suspect: l.suspect}
 		for _, a := range l.places {
 			one.Agents = append(one.Agents, enlist(a.ID, a))
 		}
@@ -88,7 +88,7 @@ func (e *entry) adoptLosses(d api.Details) {
 		if l := e.losses[one.First]; l != nil && l.count >= one.Count {
 			continue
 		}
-		l := &loss{count: one.Count, crashes: one.Crashes, alone: one.Alone, suspect: one.Suspect}
+		l := &loss{count: one.Count, refused: one.Refused, crashes: one.Crashes, alone: one.Alone, suspect: one.Suspect}
 		for _, i := range one.Agents {
 			if i >= 0 && i < len(d.Agents) {
 				l.places = append(l.places, api.AgentDetail{ID: d.Agents[i].ID, Host: d.Agents[i].Host})

@@ -14,6 +14,7 @@ import (
 // loss is what the platform has lost of one pack (rule 8 of the hand-off).
 type loss struct {
 	count   int // placements
+	refused int // those of them that Mesos could not start at all
 	crashes int // those that went down together with their executor
 	alone   int // those of them in which no other task ran there
 	// suspect: it may be what takes executors down. From now on it is placed in an
@@ -70,6 +71,9 @@ func (e *entry) replace(p *pack, u mesos.Update, results []tasklet.Result) {
 // charge adds one placement.
 func (l *loss) charge(p *pack, u mesos.Update) {
 	l.count++
+	if cannotStart(u) {
+		l.refused++
+	}
 	if crashed(u) {
 		l.crashes++
 		if l.suspect {
@@ -106,12 +110,14 @@ func (e *entry) verdict(l *loss, u mesos.Update, why string) (tasklet.Outcome, s
 	case l.alone >= e.h.cfg.MaxCrashes:
 		return tasklet.Platform, fmt.Sprintf("stopped: it takes its executor down: that died under it %d times (on %s), "+
 			"%d of them with no other task beside it; the last time: %s", l.crashes, l.hosts(), l.alone, why)
-	case l.count <= e.h.patience(u):
-		return "", ""
-	case u.State == mesos.ErrorState:
-		return tasklet.Invalid, fmt.Sprintf("placed %d times and refused each time; the last time: %s", l.count, why)
+	case l.refused > min(e.h.cfg.MaxLosses, maxRefused) && u.State == mesos.ErrorState:
+		return tasklet.Invalid, fmt.Sprintf("Mesos refused it %d times; the last time: %s", l.refused, why)
+	case l.refused > min(e.h.cfg.MaxLosses, maxRefused):
+		return tasklet.Platform, fmt.Sprintf("it could not be started %d times; the last time: %s", l.refused, why)
+	case l.count > e.h.cfg.MaxLosses:
+		return tasklet.Platform, fmt.Sprintf("placed %d times and lost each time; the last time: %s", l.count, why)
 	}
-	return tasklet.Platform, fmt.Sprintf("placed %d times and lost each time; the last time: %s", l.count, why)
+	return "", ""
 }
 
 // hosts names the places, for people.
@@ -145,13 +151,13 @@ func (l *loss) isolation() string {
 // launchFailed is what an agent says that cannot start a container.
 const launchFailed = "CONTAINER_LAUNCH_FAILED"
 
-// patience is how many losses of a pack are borne. What Mesos cannot start at all
-// (no such image, a malformed description) seldom gets better by itself.
-func (h *Handoff) patience(u mesos.Update) int {
-	if u.State == mesos.ErrorState || u.Reason == launchFailed {
-		return min(h.cfg.MaxLosses, 2)
-	}
-	return h.cfg.MaxLosses
+// maxRefused is how often more a pack is placed that Mesos could not start at all
+// (no such image, a binary that cannot be fetched, a malformed description): that
+// seldom gets better by itself.
+const maxRefused = 2
+
+func cannotStart(u mesos.Update) bool {
+	return u.State == mesos.ErrorState || u.Reason == launchFailed
 }
 
 // neverRan tells whether a task did not start. Mesos vouches for it with DROPPED,

@@ -197,8 +197,8 @@ func TestPatienceWithWhatCannotStart(t *testing.T) {
 		outcome tasklet.Outcome
 		words   string
 	}{
-		"container": {mesos.FailedState, launchRefused, tasklet.Platform, "placed 3 times and lost each time"},
-		"task":      {mesos.ErrorState, func(u *mesos.Update) { u.Source, u.UUID = "MASTER", nil }, tasklet.Invalid, "placed 3 times and refused each time"},
+		"container": {mesos.FailedState, launchRefused, tasklet.Platform, "could not be started 3 times"},
+		"task":      {mesos.ErrorState, func(u *mesos.Update) { u.Source, u.UUID = "MASTER", nil }, tasklet.Invalid, "Mesos refused it 3 times"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t)
@@ -213,13 +213,16 @@ func TestPatienceWithWhatCannotStart(t *testing.T) {
 			}
 		})
 	}
-	// Mixed losses share one count, each with its own bound.
-	t.Run("after other losses", func(t *testing.T) {
+	t.Run("other losses do not count", func(t *testing.T) {
 		r := newRig(t)
 		r.deliver(input(0), api.Details{}, 1)
-		r.lose(0, 1, "a1", false)
-		r.lose(0, 2, "a1", false)
-		r.lose(0, 3, "a1", false, launchRefused)
+		for generation := range 3 {
+			r.lose(0, generation+1, "a1", false)
+		}
+		for generation := 4; generation <= 6; generation++ {
+			r.until(fmt.Sprintf("submit 0.%d", generation))
+			r.lose(0, generation, "a1", false, launchRefused)
+		}
 		r.until("complete 7")
 	})
 }

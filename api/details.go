@@ -72,6 +72,8 @@ type TaskDetail struct {
 type LossDetail struct {
 	First int `json:"first"` // partition that the pack begins with
 	Count int `json:"count"` // placements that were lost
+	// Refused counts those of them that Mesos could not start at all.
+	Refused int `json:"refused,omitempty"`
 	// Crashes counts those that went down together with their executor, Alone
 	// those of them in which no other task ran there.
 	Crashes int `json:"crashes,omitempty"`

@@ -64,6 +64,7 @@ type Config struct {
 const (
 	leaseTimeout     = 5 * time.Second
 	heartbeatTimeout = 15 * time.Second
+	maxWaiting       = 200 // tasks: more than one machine starts in a heartbeat's time
 )
 
 // Platform is a running platform.
@@ -282,6 +283,7 @@ func (p *Platform) WorkerConfig() worker.Config {
 		Logger:           p.cfg.Logger,
 		LeaseTimeout:     leaseTimeout,
 		HeartbeatTimeout: heartbeatTimeout,
+		MaxWaiting:       maxWaiting,
 	}
 	if p.cfg.Worker != nil {
 		p.cfg.Worker(&cfg)

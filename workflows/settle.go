@@ -64,13 +64,14 @@ func (p *phase) settlePartition(s *step, attempt, partition int, result tasklet.
 	case result.Outcome == tasklet.Killed && p.stopping:
 		return
 	}
-	if wait, again := s.def.Retry.Again(attempt, result); again && !s.halted {
+	wait, again := s.def.Retry.Again(attempt, result)
+	if again && !s.halted {
 		s.state.Retries++
 		p.delay(s, attempt+1, partition, wait)
 		return
 	}
 	s.state.Failed++
-	p.fail(s, s.place(partition)+describe(result, attempt, s.def.Retry)+
+	p.fail(s, s.place(partition)+describe(result, attempt, s.def.Retry, again)+
 		"; log: baas logs "+s.address(p.id, partition))
 }
 
@@ -120,8 +121,9 @@ func exitStatus(result tasklet.Result) string {
 	return ""
 }
 
-// describe says in one sentence how an attempt ended, and why there is no other.
-func describe(result tasklet.Result, attempt int, retry flow.Retry) string {
+// describe says in one sentence how an attempt ended, and why there is no other;
+// again tells that there would have been, had the step not been stopped.
+func describe(result tasklet.Result, attempt int, retry flow.Retry, again bool) string {
 	text := result.Reason
 	if text == "" {
 		switch {
@@ -143,7 +145,10 @@ func describe(result tasklet.Result, attempt int, retry flow.Retry) string {
 		return text
 	}
 	text += fmt.Sprintf(" (attempt %d of %d", attempt, retry.Attempts)
-	if attempt < retry.Attempts {
+	switch {
+	case again:
+		text += "; the step was stopped"
+	case attempt < retry.Attempts:
 		text += "; the retry rules exclude it"
 	}
 	return text + ")"

@@ -33,7 +33,10 @@ type crowd struct {
 	Last     string // how long each task takes
 }
 
-const crowdQueue = "crowd"
+const (
+	crowdQueue = "crowd"
+	pollers    = 5 // of the leader
+)
 
 // launchCrowd gives the number of activities whose task has succeeded.
 func launchCrowd(ctx workflow.Context, c crowd) (done int, err error) {
@@ -172,10 +175,10 @@ func (a *arena) await(run client.WorkflowRun, want int) {
 	}
 }
 
-// Three thousand activities and a cluster for eight: the leader takes over what it
+// Eight hundred activities and a cluster for sixteen: the leader takes over what it
 // may, Temporal keeps the rest, and each runs once.
 func TestTheBacklogStaysInTemporal(t *testing.T) {
-	const runs, each, room, bound = 6, 500, 8, 60
+	const runs, each, room, bound = 4, 200, 16, 60
 	a := newArena(t, room, func(c *worker.Config) { c.MaxWaiting = bound })
 	var all []client.WorkflowRun
 	for i := range runs {
@@ -189,8 +192,8 @@ func TestTheBacklogStaysInTemporal(t *testing.T) {
 	if most < bound {
 		t.Errorf("at most %d tasks have waited: the bound of %d was never tried", most, bound)
 	}
-	if most > bound+bound/4 {
-		t.Errorf("%d tasks have waited with the leader, over the bound of %d and its quarter", most, bound)
+	if most > bound+bound/4+pollers {
+		t.Errorf("%d tasks have waited with the leader, over the bound of %d, its quarter and what was polled meanwhile", most, bound)
 	}
 	times := make(map[tasklet.ActivityKey]int)
 	for _, s := range a.farm.started() {

@@ -95,7 +95,7 @@ const (
 
 // chainLength is how many crashes befall one run: while the leader after the first
 // takes over, it may die in its turn.
-const chainLength = 4
+const chainLength = 6
 
 // chains cuts a table, in random order, into what befalls one run after the other.
 func (w *crashWorld) chains(table []crash) (all [][]crash) {

@@ -2,11 +2,13 @@ package fault
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"slices"
 	"testing"
 
 	"github.com/baas-batch/baas/api"
+	"github.com/baas-batch/baas/starter"
 	"github.com/baas-batch/baas/tests/harness"
 )
 
@@ -35,7 +37,11 @@ func TestCrashInKill(t *testing.T) {
 		flow: waiting, shut: true,
 		stir: func(r *Run) {
 			r.UnderWay(0, 6)
-			w.do(w.Runs.Kill(w.Context(), r.ID, "wrong month", "ann"))
+			harness.Eventually(w, "the run cannot be killed", func() bool {
+				err := w.Runs.Kill(w.Context(), r.ID, "wrong month", "ann")
+				var ended *starter.EndedError // by a kill whose answer did not come
+				return err == nil || errors.As(err, &ended)
+			})
 		},
 		judge: w.judgeKilled,
 	})
