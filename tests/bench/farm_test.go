@@ -17,8 +17,9 @@ import (
 )
 
 // farm is a cluster without processes: a real embedded master, and agents that
-// only say what agents say. A task runs until its time, the first argument of its
-// command, is over, or until it is ended by hand where that is "forever".
+// only say what agents say. The first argument of a task's command says how long it
+// runs: a duration, "gate" for until the farm is opened, or "forever" for until it
+// is ended by hand.
 type farm struct {
 	tb     testing.TB
 	master *master.Master
@@ -27,6 +28,7 @@ type farm struct {
 	starts  []start
 	running map[string]*chore // by task ID
 	changed chan struct{}
+	opened  bool
 	closed  bool
 }
 
@@ -116,6 +118,18 @@ func (f *farm) finish() bool {
 	return false
 }
 
+// open ends all tasks that wait at the gate, and those that come there later.
+func (f *farm) open() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.opened = true
+	for id, c := range f.running {
+		if c.launch.Args[0] == "gate" {
+			f.end(id, mesos.TASK_FINISHED, tasklet.Succeeded)
+		}
+	}
+}
+
 // end ends a task. f.mu is held.
 func (f *farm) end(id string, state mesos.TaskState, outcome tasklet.Outcome) {
 	c := f.running[id]
@@ -180,6 +194,9 @@ func (p *plot) RunTask(framework mesos.FrameworkInfo, task mesos.TaskInfo, _ boo
 	f.running[task.TaskID.Value] = c
 	f.wake()
 	c.tell(mesos.TASK_RUNNING, nil)
+	if f.opened && c.launch.Args[0] == "gate" {
+		f.end(task.TaskID.Value, mesos.TASK_FINISHED, tasklet.Succeeded)
+	}
 	if last, err := time.ParseDuration(c.launch.Args[0]); err == nil {
 		time.AfterFunc(last, func() {
 			f.mu.Lock()
