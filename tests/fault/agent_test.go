@@ -47,6 +47,7 @@ func TestKillTasks(t *testing.T) {
 	w := New(t, Config{})
 	r := w.Start(Standard())
 	r.UnderWay(4, 6)
+	r.Await("too few tasks wait at the gate", func(l Ledger) bool { return len(gated(r.Flow, l.Living())) >= 3 })
 	killed := 0
 	for _, e := range gated(r.Flow, r.Ledger().Living()) {
 		if r.Kill(e) {
