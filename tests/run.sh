@@ -1,9 +1,9 @@
-#!/bin/sh
+#!/usr/bin/env bash
 # Runs all checks and tests; installs what they need. Usage: tests/run.sh [go test arguments]
 #
 # Needs Go. On Debian as root it installs missing packages by itself; elsewhere
 # it names them.
-set -eu
+set -euo pipefail
 cd "$(dirname "$0")/.."
 export CGO_ENABLED=1 GOFLAGS="${GOFLAGS:-}"
 
@@ -41,4 +41,10 @@ size=$(wc -c <bin/baas-executor)
 echo "baas-executor: $((size / 1024)) KiB"
 [ "$size" -lt $((15 * 1024 * 1024)) ] || { echo "baas-executor is over 15 MB" >&2; exit 1; }
 echo "== go test"
-go test -race -timeout 40m "${@:-./...}"
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+go test -race -timeout 40m "${@:-./...}" 2>&1 | tee "$log" && exit
+# The output of one failed test can be long: once more what matters of it.
+echo "== what failed" >&2
+grep -E '^ *(--- FAIL|[a-z_]+_test\.go:[0-9]+:)|^(FAIL|panic:|WARNING: DATA RACE)' "$log" | cut -c1-300 | head -60 >&2
+exit 1

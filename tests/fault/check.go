@@ -69,6 +69,24 @@ type checker struct {
 	violations []string
 }
 
+// mayBeLost tells whether a task may be given up since nobody can tell whether it
+// has run: one that runs at most once, and that an agent may have had no time to
+// start before it was lost.
+func (c *checker) mayBeLost(s Step, p Partition) bool {
+	return s.AtMostOnce && (c.doubtful || c.w.struck() &&
+		!slices.ContainsFunc(c.ledger, func(e Entry) bool { return e.Partition == p }))
+}
+
+// mayFail tells whether that may have befallen any task of a step.
+func (c *checker) mayFail(s Step) bool {
+	for i := range s.Tasks {
+		if c.mayBeLost(s, Partition{s.Name, i}) {
+			return true
+		}
+	}
+	return false
+}
+
 func (c *checker) report(format string, args ...any) {
 	c.violations = append(c.violations, fmt.Sprintf(format, args...))
 }
@@ -85,7 +103,7 @@ func (c *checker) state(last starter.Run) {
 		want := c.wanted(s)
 		switch {
 		case state.Status == want:
-		case s.AtMostOnce && c.doubtful && state.Status == api.StatusFailed:
+		case c.mayFail(s) && state.Status == api.StatusFailed:
 			excused = true
 			continue
 		default:
@@ -168,7 +186,7 @@ func (c *checker) attempts(s Step, p Partition, accepted []Acceptance, entries L
 		case result.Outcome == tasklet.Failed && result.ExitCode == 75 && a.Attempt <= s.Fails:
 			c.entered(p, Failed, a, entries)
 		case result.Outcome == tasklet.Failed && result.Signal != "" && c.killed(p, a.Attempt):
-		case result.Outcome == tasklet.Platform && s.AtMostOnce && c.doubtful:
+		case result.Outcome == tasklet.Platform && c.mayBeLost(s, p):
 		default:
 			c.report("%s: attempt %d ended as %s, exit code %d, signal %q: %s", p, a.Attempt, result.Outcome, result.ExitCode, result.Signal, result.Reason)
 		}
@@ -176,7 +194,7 @@ func (c *checker) attempts(s Step, p Partition, accepted []Acceptance, entries L
 	switch n := len(accepted); {
 	case n == 0:
 		c.report("%s has no result", p)
-	case accepted[n-1].Result.Outcome != tasklet.Succeeded && n != s.attempts() && !(s.AtMostOnce && c.doubtful):
+	case accepted[n-1].Result.Outcome != tasklet.Succeeded && n != s.attempts() && !c.mayBeLost(s, p):
 		c.report("%s was given up after %d of %d attempts", p, n, s.attempts())
 	}
 }
@@ -255,6 +273,13 @@ func (w *World) lost() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return slices.ContainsFunc(w.harms, func(h harm) bool { return !h.away })
+}
+
+// struck tells whether any agent was befallen by a fault.
+func (w *World) struck() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.harms) > 0
 }
 
 // awayFor tells whether an agent had been away for so long at a moment. A little

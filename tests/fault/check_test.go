@@ -42,6 +42,7 @@ func TestChecksFind(t *testing.T) {
 		{"lost and started again", plain, Ledger{line(Began, 1, 0), line(Began, 1, 2), line(Ended, 1, 2)}, []Acceptance{good}, []harm{killed}, ""},
 		{"away and started again", plain, Ledger{line(Began, 1, 0), line(Overlaps, 1, 3), line(Began, 1, 3), line(Ended, 1, 3)},
 			[]Acceptance{result(1, 5, tasklet.Succeeded, 0)}, []harm{away}, ""},
+		{"lost before it began", once, nil, []Acceptance{result(1, 3, tasklet.Platform, -1)}, []harm{away}, ""},
 
 		{"no result", plain, Ledger{line(Began, 1, 1), line(Ended, 1, 2)}, nil, nil, "has no result"},
 		{"never ran", plain, nil, []Acceptance{good}, nil, `no task of it has entered "end"`},
@@ -53,6 +54,8 @@ func TestChecksFind(t *testing.T) {
 		{"doubled without a fault", plain, Ledger{line(Began, 1, 1), line(Began, 1, 2), line(Ended, 1, 2)}, []Acceptance{good}, nil, "no fault has cost"},
 		{"not away for long enough", plain, Ledger{line(Began, 1, 0), line(Began, 1, 1), line(Ended, 1, 2)}, []Acceptance{good}, []harm{away}, "no fault has cost"},
 		{"twice at most once", once, Ledger{line(Began, 1, 0), line(Began, 1, 2), line(Ended, 1, 2)}, []Acceptance{good}, []harm{killed}, "at most once"},
+		{"given up although it began", once, Ledger{line(Began, 1, 0)}, []Acceptance{result(1, 3, tasklet.Platform, -1)}, []harm{away}, "ended as platform"},
+		{"given up for nothing", once, nil, []Acceptance{result(1, 3, tasklet.Platform, -1)}, nil, "ended as platform"},
 		{"overlapping", plain, Ledger{line(Began, 1, 0), line(Overlaps, 1, 2), line(Began, 1, 2), line(Ended, 1, 2)}, []Acceptance{good}, []harm{killed}, "still alive was"},
 		{"given up too early", Step{Name: "work", Tasks: 1, Attempts: 3, Fails: 3}, Ledger{line(Began, 1, 1), line(Failed, 1, 2)},
 			[]Acceptance{result(1, 3, tasklet.Failed, 75)}, nil, "given up after 1 of 3"},

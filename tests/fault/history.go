@@ -24,8 +24,11 @@ type Acceptance struct {
 // History is what Temporal has accepted for a run, in order.
 type History struct {
 	Accepted []Acceptance
-	// Broken are activities that ended otherwise than with a result.
+	// Broken are activities that ended otherwise than with a result, and those that
+	// were ordered of a run that was to end.
 	Broken []string
+
+	cancelled bool
 }
 
 // History reads the run's history from Temporal.
@@ -46,6 +49,7 @@ func (r *Run) History(ctx context.Context) (History, error) {
 }
 
 func (h *History) add(event *historypb.HistoryEvent, launched map[int64]api.LaunchInput) error {
+	h.cancelled = h.cancelled || event.GetWorkflowExecutionCancelRequestedEventAttributes() != nil
 	decode := converter.GetDefaultDataConverter().FromPayloads
 	if a := event.GetActivityTaskScheduledEventAttributes(); a.GetActivityType().GetName() == api.ActivityRunTasklets {
 		var in api.LaunchInput
@@ -53,6 +57,9 @@ func (h *History) add(event *historypb.HistoryEvent, launched map[int64]api.Laun
 			return err
 		}
 		launched[event.GetEventId()] = in
+		if h.cancelled {
+			h.Broken = append(h.Broken, fmt.Sprintf("tasks of step %s were ordered after the run was killed", in.Step))
+		}
 	}
 	if a := event.GetActivityTaskCompletedEventAttributes(); a != nil {
 		in, ok := launched[a.GetScheduledEventId()]
