@@ -40,7 +40,7 @@ func TestDiskQuota(t *testing.T) {
 	r.exited("e 9")
 	// What has no disk in its resources is not limited.
 	r.run(executorInfo("free"), "free", "disk 8")
-	readFile(t, filepath.Join(r.sandbox("free"), "filler"))
+	readFile(t, filepath.Join(r.sandbox("free"), "filled"))
 	r.master.expect(t, "free", "RUNNING")
 	r.master.expect(t, "within", "RUNNING")
 }
@@ -115,7 +115,9 @@ func testDiskFull(t *testing.T) {
 		t.Errorf("status %+v", dropped)
 	}
 	r.master.expect(t, "fill", "RUNNING")
-	truncate(t, filepath.Join(r.sandbox("filler"), "filler"))
+	filled := filepath.Join(r.sandbox("filler"), "filled")
+	eventually(t, "end of the writing", func() bool { _, err := os.Stat(filled); return err == nil })
+	truncate(t, filled)
 	r.run(executorInfo("later"), "later", "finish")
 	r.master.expect(t, "later", "RUNNING FINISHED")
 }

@@ -54,7 +54,7 @@ func TestMain(m *testing.M) {
 //	deaf        as run, but ignores KILL and SHUTDOWN
 //	exit        RUNNING, then the process exits with status 3
 //	memory N    RUNNING, then a child that holds N MB
-//	disk N      RUNNING, then N MB in the file filler, or as many as there is room for
+//	disk N      RUNNING, then N MB in the file filler, or as many as there is room for; filled when done
 //	daemon      RUNNING, and a grandchild in a session of its own: its PID in daemon
 type testExecutor struct {
 	cfg config.Config
@@ -175,6 +175,7 @@ func (e *testExecutor) run(task mesos.TaskInfo) {
 	case "disk":
 		mb, _ := strconv.Atoi(rest)
 		_ = os.WriteFile("filler", make([]byte, mb<<20), 0o600)
+		_ = os.Rename("filler", "filled")
 	case "daemon":
 		script := `setsid sh -c 'setsid sh -c "trap : TERM HUP; echo \$\$ > new; mv new daemon; while :; do sleep 1; done" &' &`
 		cmd := exec.Command("sh", "-c", script)
