@@ -29,6 +29,7 @@ func TestDiskQuota(t *testing.T) {
 	}
 	launch("roomy", "within", "disk 4", 8)
 	launch("e", "neighbour", "run", 1)
+	r.master.expect(t, "neighbour", "RUNNING")
 	launch("e", "large", "disk 8", 3) // the container has 1+3 MB
 	for _, task := range []string{"large", "neighbour"} {
 		last := r.master.expect(t, task, "RUNNING FAILED")[1]
