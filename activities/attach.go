@@ -1,6 +1,7 @@
 package activities
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"github.com/baas-batch/baas/api"
+	"github.com/baas-batch/baas/flow"
 	"github.com/baas-batch/baas/mesos"
 	"github.com/baas-batch/baas/storage"
 	"github.com/baas-batch/baas/tasklet"
@@ -173,15 +175,42 @@ func (e *entry) submit(p *pack) {
 		Name:      name,
 		Owner:     e.in.Owner,
 		Priority:  -rankOf(e.in).priority, // 1 is the highest
-		Resources: e.resources(),
-		Executor:  mesos.ExecutorSpec{Owner: e.in.Owner, Image: e.in.Image, Isolation: l.isolation()},
-		Labels:    map[string]string{"baas_run": e.in.Run, "baas_step": e.in.Step},
-		Grace:     e.in.Grace, AvoidAgents: l.avoid(), Submitted: time.Now(),
+		Resources: e.resources(), Limits: e.limits(), Constraints: e.constraints(),
+		Executor: mesos.ExecutorSpec{Owner: e.in.Owner, Image: e.in.Image, Isolation: cmp.Or(l.isolation(), e.in.Isolation), URIs: uris(e.in.Fetch)},
+		Labels:   map[string]string{"baas_run": e.in.Run, "baas_step": e.in.Step},
+		Grace:    e.in.Grace, AvoidAgents: l.avoid(), Submitted: time.Now(),
+		Preemptible: e.in.Preemptible, Timeout: e.in.Timeout,
 	})
 }
 
 func (e *entry) resources() mesos.Resources {
-	return mesos.Resources{CPUs: e.in.CPUs, Mem: e.in.Mem, Disk: e.in.Disk, GPUs: e.in.GPUs}
+	return mesos.Resources{
+		CPUs: e.in.CPUs, Mem: e.in.Mem, Disk: e.in.Disk, GPUs: e.in.GPUs, Ports: e.in.Ports, Network: e.in.Network,
+	}
+}
+
+// uris is what the agent fetches for a step's executor.
+func uris(list []flow.Fetch) mesos.URIs {
+	out := make([]mesos.URI, len(list))
+	for i, f := range list {
+		out[i] = mesos.URI{URI: f.URI, Name: f.Name, Cache: !f.NoCache, Executable: f.Executable}
+	}
+	return mesos.NewURIs(out...)
+}
+
+func (e *entry) limits() mesos.Limits {
+	if e.in.Limits == nil {
+		return mesos.Limits{}
+	}
+	return mesos.Limits{CPUs: e.in.Limits.CPUs, Mem: e.in.Limits.Mem}
+}
+
+func (e *entry) constraints() []mesos.Constraint {
+	var out []mesos.Constraint
+	for _, c := range e.in.Constraints {
+		out = append(out, mesos.Constraint(c))
+	}
+	return out
 }
 
 // loadResults takes all results of this activity that lie in storage, whichever

@@ -28,6 +28,9 @@ func (e *entry) describe() (api.Details, bool) {
 		Attempt: e.attempt, Total: e.total, Done: len(e.results), Replaced: e.replaced,
 		Leader: e.h.cfg.Leader, Framework: e.h.cfg.Framework, Token: e.token,
 	}
+	if e.in != nil {
+		d.Image = e.in.Image
+	}
 	agents := make(map[string]int) // by ID and executor, and by ID
 	enlist := func(key string, a api.AgentDetail) int {
 		i, ok := agents[key]
@@ -169,7 +172,7 @@ func fit(d api.Details) (api.Details, bool) {
 	}
 	d.Tasks, d.Agents, d.Losses = slices.Clone(d.Tasks), slices.Clone(d.Agents), slices.Clone(d.Losses)
 	for _, shorten := range []func(*api.Details){
-		func(d *api.Details) { d.Reason = cut(d.Reason, maxReason) },
+		func(d *api.Details) { d.Reason, d.Image = cut(d.Reason, maxReason), "" },
 		func(d *api.Details) {
 			for i := range d.Tasks {
 				d.Tasks[i].Progress, d.Tasks[i].Log = "", ""

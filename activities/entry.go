@@ -88,7 +88,9 @@ type pack struct {
 	executor   string
 	logs       string // tasklet.StatusData.Log
 	progress   map[int]string
-	noticed    bool // an order to kill is out
+	ports      []int // that it was given at its placement
+	noticed    bool  // an order to kill is out
+	lookup     bool  // its secrets are being looked up
 
 	unreachable time.Time // since when, zero if it is not
 }

@@ -72,6 +72,7 @@ type rig struct {
 	result      *api.LaunchResult
 	leading     bool
 	tasks       map[string]mesos.Task
+	granted     []tasklet.Grant
 	held        []mesos.TaskInfo      // in Mesos, as the framework lists them
 	earlier     map[string]earlierRun // by Temporal's run ID
 	listErr     error
@@ -301,6 +302,9 @@ func (f *rigFramework) Send(agent, executor string, data []byte) error {
 	if err := json.Unmarshal(data, &o); err != nil {
 		return err
 	}
+	f.mu2.Lock()
+	f.granted = append(f.granted, *o.Grant)
+	f.mu2.Unlock()
 	f.add("grant %s error=%q url=%v", o.Grant.ID, o.Grant.Error, o.Grant.URL != "")
 	return nil
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/baas-batch/baas/api"
 	"github.com/baas-batch/baas/mesos"
+	"github.com/baas-batch/baas/secrets"
 	"github.com/baas-batch/baas/storage"
 	"github.com/baas-batch/baas/tasklet"
 )
@@ -53,6 +54,10 @@ type Config struct {
 	Temporal  Temporal
 	Namespace string
 	Store     storage.Store
+	// Secrets gives tasks their secrets; nil where the platform has none.
+	Secrets *secrets.Keeper
+	// Users says whom steps may run as; see checkUser.
+	Users []string
 	// Leading tells whether the leadership was confirmed within its time-out.
 	Leading func() bool
 	Leader  string // name of this leader, for people
@@ -133,7 +138,8 @@ type Handoff struct {
 	closed  bool
 	entries map[tasklet.ActivityKey]*entry
 
-	beats chan struct{} // regular heartbeats under way
+	beats   chan struct{} // regular heartbeats under way
+	lookups chan struct{} // of secrets, under way
 
 	subscribed     chan struct{}
 	subscribedOnce sync.Once
@@ -152,6 +158,7 @@ func New(cfg Config) *Handoff {
 		stop:       stop,
 		entries:    make(map[tasklet.ActivityKey]*entry),
 		beats:      make(chan struct{}, maxBeats),
+		lookups:    make(chan struct{}, maxLookups),
 		subscribed: make(chan struct{}),
 	}
 	h.fences = newFences(h)
@@ -234,6 +241,14 @@ func (h *Handoff) RunTasklets(ctx context.Context, in api.LaunchInput) (api.Laun
 func (h *Handoff) Take(a Attempt) (api.LaunchResult, error) {
 	if err := checkInput(a.Key, a.Input); err != nil {
 		return invalidResult(a.Input, err), nil
+	}
+	if err := checkUser(h.cfg.Users, a.Input.Owner, a.Input.User); err != nil {
+		return invalidResult(a.Input, err), nil
+	}
+	if len(a.Details.Tasks) == 0 { // what runs has its secrets
+		if err := h.cfg.Secrets.Check(a.Input.Owner, a.Input.Secrets); err != nil {
+			return invalidResult(a.Input, err), nil
+		}
 	}
 	if !h.admit(a) {
 		return api.LaunchResult{}, errNoRoom()

@@ -70,6 +70,9 @@ func (e *entry) replace(p *pack, u mesos.Update, results []tasklet.Result) {
 
 // charge adds one placement.
 func (l *loss) charge(p *pack, u mesos.Update) {
+	if displaced(u) {
+		return
+	}
 	l.count++
 	if cannotStart(u) {
 		l.refused++
@@ -171,6 +174,13 @@ func neverRan(p *pack, u mesos.Update) bool {
 		return p.state == "" || p.state == placing || p.state == mesos.Staging
 	}
 	return false
+}
+
+// displaced tells whether a task had to go because its agent is drained or its
+// resources were taken back. However often that happens, it says nothing of the
+// task or the agent, so nobody is charged and no bound counts it.
+func displaced(u mesos.Update) bool {
+	return u.Reason == "AGENT_DRAINING" || u.Reason == "CONTAINER_PREEMPTED"
 }
 
 // crashed tells whether a task went down together with its executor, so that it

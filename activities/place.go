@@ -102,6 +102,7 @@ func (e *entry) place(ids []tasklet.TaskID, pl mesos.Placement) []mesos.Launch {
 			continue
 		}
 		packs[i] = p
+		p.ports = portsOf(pl, e.taskID(p))
 		if launches[i].Err = trouble; trouble == nil {
 			launches[i].Data, launches[i].Err = e.launchData(p)
 		}
@@ -136,6 +137,16 @@ func (e *entry) place(ids []tasklet.TaskID, pl mesos.Placement) []mesos.Launch {
 	}
 	e.advance()
 	return launches
+}
+
+// portsOf gives the ports that a placement has for a task.
+func portsOf(pl mesos.Placement, taskID string) []int {
+	for i := range pl.Tasks {
+		if pl.Tasks[i].ID == taskID {
+			return pl.Tasks[i].Ports
+		}
+	}
+	return nil
 }
 
 // writeAhead makes placements durable, if the details have room for them.
@@ -186,6 +197,14 @@ func (e *entry) launchData(p *pack) ([]byte, error) {
 		Owner:   in.Owner, App: in.App, Run: in.Run, Step: in.Step, Attempt: in.Attempt,
 		Shell: in.Shell, Args: in.Args, Env: in.Env, Outputs: in.Outputs,
 		Limits: tasklet.Limits{Memory: in.Mem, Disk: in.Disk, Timeout: in.Timeout, Grace: in.Grace},
+		Ports:  p.ports,
+	}
+	if in.Limits != nil && in.Limits.Mem > 0 {
+		l.Limits.Memory = in.Limits.Mem
+	}
+	l.User, l.Fetched = in.User, len(in.Fetch) > 0
+	for _, one := range in.Secrets {
+		l.Secrets = append(l.Secrets, tasklet.Secret{Name: one.Name, File: one.File})
 	}
 	s := e.signer(in.Timeout)
 	if in.Bundle != nil {

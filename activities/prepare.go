@@ -29,6 +29,8 @@ type Preparer struct {
 	Store    storage.Store
 	Catalog  flow.Catalog
 	Settings api.Settings
+	// Images pins images to digests; nil leaves their names as they are.
+	Images ImagePinner
 }
 
 // maxBundle bounds what a bundle may unpack to, in bytes.
@@ -66,8 +68,13 @@ func (p *Preparer) Prepare(ctx context.Context, in api.PrepareInput) (api.Prepar
 	if err != nil {
 		return r, invalid(err)
 	}
+	pinned, err := p.pin(ctx, f)
+	if err != nil {
+		return r, err
+	}
 	return api.PrepareResult{
-		Flow: *f, Bundle: &source.Bundle, Owner: api.AdhocOwner,
+		Images: pinned,
+		Flow:   *f, Bundle: &source.Bundle, Owner: api.AdhocOwner,
 		Params: params, Identity: f.IdentityDigest(params), Settings: p.Settings,
 	}, nil
 }

@@ -135,6 +135,10 @@ func (e *entry) report(id tasklet.TaskID, m mesos.Message, r tasklet.Report) {
 	if r.Request == nil || e.prefix == "" {
 		return
 	}
+	if r.Request.Role == tasklet.RoleSecrets {
+		e.answerSecrets(p, m, *r.Request)
+		return
+	}
 	if grant, ok := e.grant(p, *r.Request); ok { // else the executor asks again
 		e.send(m, r.TaskID, grant)
 	}

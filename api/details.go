@@ -23,6 +23,7 @@ type Details struct {
 	Total  int           `json:"total"`
 	Tasks  []TaskDetail  `json:"tasks,omitempty"` // placed and not finished
 	Agents []AgentDetail `json:"agents,omitempty"`
+	Image  string        `json:"image,omitempty"` // as Mesos is told it
 	// Attempt is LaunchInput.Attempt: keys of objects hold it.
 	Attempt int    `json:"attempt"`
 	Prefix  string `json:"prefix"` // StepPrefix

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"time"
 
+	"github.com/baas-batch/baas/flow"
 	"github.com/baas-batch/baas/tasklet"
 )
 
@@ -22,11 +23,22 @@ type LaunchInput struct {
 	Outputs []tasklet.Output  `json:"outputs,omitempty"`
 	Bundle  *tasklet.FileRef  `json:"bundle,omitempty"`
 	Image   string            `json:"image,omitempty"`
+	// Isolation, User and Fetch are those of flow.Step.
+	Isolation string       `json:"isolation,omitempty"`
+	User      string       `json:"user,omitempty"`
+	Fetch     []flow.Fetch `json:"fetch,omitempty"`
+	// Secrets names what the executor asks the leader for; no value is ever here.
+	Secrets []tasklet.Secret `json:"secrets,omitempty"`
 
 	CPUs float64 `json:"cpus"`
 	Mem  int64   `json:"mem"`            // bytes
 	Disk int64   `json:"disk,omitempty"` // bytes
 	GPUs int     `json:"gpus,omitempty"`
+	// Ports is how many; Network is megabits per second.
+	Ports       int               `json:"ports,omitempty"`
+	Network     float64           `json:"network,omitempty"`
+	Limits      *flow.Limits      `json:"limits,omitempty"`
+	Constraints []flow.Constraint `json:"constraints,omitempty"`
 
 	Timeout  time.Duration `json:"timeout,omitempty"`
 	Grace    time.Duration `json:"grace"`
@@ -36,6 +48,7 @@ type LaunchInput struct {
 	// for before it is placed again; never, when AtMostOnce is set.
 	UnreachableTimeout time.Duration `json:"unreachable_timeout"`
 	AtMostOnce         bool          `json:"at_most_once,omitempty"`
+	Preemptible        bool          `json:"preemptible,omitempty"`
 
 	// FileLists names the inputs that are lists of files, also where one is empty.
 	FileLists []string `json:"file_lists,omitempty"`

@@ -27,6 +27,9 @@ const DefaultFramework = "default"
 const (
 	WorkflowBatchFlow = "BatchFlow"
 	WorkflowFramework = "MesosFramework"
+	// WorkflowInspect asks the leader of a framework what it holds (InspectInput,
+	// Inspection).
+	WorkflowInspect = "InspectMesos"
 )
 
 // Activity types.
@@ -43,6 +46,10 @@ const (
 	// ActivityLead leads a framework for as long as it runs (LeadInput, LeadResult) on the lead queue.
 	ActivityLead = "LeadFramework"
 )
+
+// ActivityInspect tells what the leader holds (InspectInput, Inspection), on the
+// control queue.
+const ActivityInspect = "InspectFramework"
 
 // Queries.
 const (

@@ -44,6 +44,17 @@ type PrepareResult struct {
 	Params   map[string]any   `json:"params"` // bound and complete
 	Identity string           `json:"identity"`
 	Settings Settings         `json:"settings"`
+	// Images has the names with digests of images that were pinned, by the names
+	// that steps give.
+	Images map[string]string `json:"images,omitempty"`
+}
+
+// Image gives the name of an image as this run has pinned it.
+func (r *PrepareResult) Image(name string) string {
+	if pinned := r.Images[name]; pinned != "" {
+		return pinned
+	}
+	return name
 }
 
 // Settings are the platform's at the start of the run.

@@ -66,7 +66,7 @@ func (q *question) ask(ctx context.Context, d time.Duration) (g tasklet.Grant, a
 	case <-timer.C:
 		return g, false, nil
 	case <-ctx.Done():
-		return g, false, ctx.Err()
+		return g, false, context.Cause(ctx)
 	}
 }
 

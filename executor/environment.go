@@ -57,6 +57,13 @@ func environment(cfg Config, l *tasklet.Launch, p tasklet.Partition, d dirs) ([]
 	} {
 		env[name] = value
 	}
+	if l.Fetched {
+		env[tasklet.EnvFetched] = filepath.Join(cfg.Sandbox, tasklet.FetchedDir)
+	}
+	if len(l.Ports) > 0 {
+		env[tasklet.EnvPort] = strconv.Itoa(l.Ports[0])
+		env[tasklet.EnvPorts] = strings.Trim(fmt.Sprint(l.Ports), "[]")
+	}
 	inputs := map[string]string{}
 	for name, in := range p.Inputs {
 		value, err := inputText(name, in, d)

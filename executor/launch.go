@@ -27,7 +27,7 @@ func decodeLaunch(data []byte, taskID string) (*tasklet.Launch, error) {
 	if l.Result.URL == "" {
 		return nil, fmt.Errorf("launch data has no place for the result")
 	}
-	for _, check := range []func(*tasklet.Launch) error{checkLimits, checkOutputs, checkPartitions} {
+	for _, check := range []func(*tasklet.Launch) error{checkLimits, checkOutputs, checkSecrets, checkPartitions} {
 		if err := check(l); err != nil {
 			return nil, err
 		}

@@ -26,11 +26,15 @@ type outputs struct {
 	declared []tasklet.Output
 	dir      string
 	user     user
+	redactor *redactor // nil when the partition has no secrets
 }
 
 // collect checks and stores all declared outputs. Its error is an *outputError
 // when the tasklet is to blame.
 func (o outputs) collect(ctx context.Context) (map[string]json.RawMessage, error) {
+	if err := o.redactor.secretOutputs(o.declared, o.dir, o.user); err != nil {
+		return nil, err
+	}
 	// All that is cheap to check comes before the first upload.
 	values, err := collectValues(o.declared, o.dir, o.user)
 	if err != nil {
@@ -112,6 +116,9 @@ func (o outputs) find(root *os.Root, d tasklet.Output) ([]outputFile, error) {
 		f, err := o.check(root, d, path.Join(d.Name, e.Name()))
 		if err != nil {
 			return nil, err
+		}
+		if o.redactor.finds([]byte(e.Name())) {
+			return nil, errSecretOutput(fmt.Sprintf("the name of a file of output %q", d.Name))
 		}
 		files = append(files, f)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -31,6 +32,9 @@ type partition struct {
 	release []func() // in reverse order, when its processes are gone
 	ckpt    *checkpoint
 	result  tasklet.Result
+
+	secrets  *secrets  // nil when there are none
+	redactor *redactor // nil when there is nothing to redact
 
 	mu        sync.Mutex
 	execution *execution     // while its command runs
@@ -79,6 +83,7 @@ func (p *partition) run() tasklet.Result {
 	if err == nil {
 		err = p.execute()
 	}
+	p.wipeSecrets() // uploads may take hours
 	p.conclude(err)
 	p.storeLog()
 	if p.ckpt != nil && p.ckpt.target.URL != "" {
@@ -101,6 +106,9 @@ func (p *partition) stage() (err error) {
 	}
 	p.user = u
 	p.release = append(p.release, release)
+	if l.Fetched && u.switched && !passable(x.cfg.Sandbox) {
+		return invalid("what the step has fetched cannot be reached: a directory above the executor's sandbox is closed to tasks")
+	}
 	if p.dirs, err = x.box.partition(t.dir, u); err != nil {
 		return &localError{err}
 	}
@@ -113,6 +121,9 @@ func (p *partition) stage() (err error) {
 	}
 	if p.log, err = createLog(filepath.Join(t.logs, strconv.Itoa(p.spec.Index)+".log"), limit); err != nil {
 		return &localError{err}
+	}
+	if err := p.takeSecrets(); err != nil {
+		return err
 	}
 	if l.Bundle != nil {
 		dir, release, err := x.bundle.use(p.ctx, l.TaskID, p.spec.Index, *l.Bundle)
@@ -147,6 +158,7 @@ func (p *partition) execute() error {
 	if err != nil {
 		return err
 	}
+	env = p.secrets.environment(env)
 	path, args, err := commandLine(t.launch, p.dirs.work, env)
 	if err != nil {
 		return err
@@ -191,7 +203,7 @@ func (p *partition) supervise(e *execution, output *os.File) {
 	copied := make(chan struct{})
 	go func() {
 		defer close(copied)
-		copyLog(p.log, output)
+		p.copyLog(output)
 	}()
 	p.watch(e, stop, &work)
 	e.wait()
@@ -235,14 +247,21 @@ func (p *partition) watch(e *execution, stop chan struct{}, work *sync.WaitGroup
 		cancel()
 	})
 	work.Go(func() {
-		followProgress(stop, tune.ProgressEvery, p.dirs.state, p.user, func(pr tasklet.Progress) {
+		followProgress(stop, tune.ProgressEvery, p.dirs.state, p.user, p.redactor, func(pr tasklet.Progress) {
 			pr.Partition = p.spec.Index
 			t.x.report(telling, tasklet.Report{TaskID: t.launch.TaskID, Progress: []tasklet.Progress{pr}})
 		})
 	})
 }
 
-func copyLog(log *logFile, r *os.File) {
+// copyLog takes what the command writes to its log, without its secrets.
+func (p *partition) copyLog(r *os.File) {
+	var log io.Writer = p.log
+	if p.redactor != nil {
+		redacting := &redactingWriter{r: p.redactor, w: p.log}
+		defer redacting.flush()
+		log = redacting
+	}
 	buf := make([]byte, 32<<10)
 	for {
 		n, err := r.Read(buf)
@@ -264,7 +283,7 @@ func (p *partition) conclusion(e *execution) {
 		r.Signal = unix.SignalName(e.status.Signal())
 	}
 	if text, err := readSmall(p.dirs.state, exitStatusFile, p.user, 4<<10); err == nil {
-		r.ExitStatus = printable(string(text), 256)
+		r.ExitStatus = printable(p.redactor.text(string(text)), 256)
 	}
 	outcome, reason := e.ending()
 	switch {
@@ -290,7 +309,7 @@ func (p *partition) conclude(err error) {
 	r := &p.result
 	r.Started = time.Now()
 	r.Ended = r.Started
-	r.Outcome, r.Reason = p.classify(err), printable(err.Error(), 500)
+	r.Outcome, r.Reason = p.classify(err), printable(p.redactor.text(err.Error()), 500)
 }
 
 func (p *partition) classify(err error) tasklet.Outcome {
@@ -319,11 +338,11 @@ func (p *partition) collect() {
 	defer stop()
 	values, err := outputs{
 		store: t.x.store, taskID: t.launch.TaskID, part: p.spec,
-		declared: t.launch.Outputs, dir: p.dirs.outputs, user: p.user,
+		declared: t.launch.Outputs, dir: p.dirs.outputs, user: p.user, redactor: p.redactor,
 	}.collect(ctx)
 	if err != nil {
 		r := &p.result
-		r.Outcome, r.Reason = p.classify(err), printable(err.Error(), 500)
+		r.Outcome, r.Reason = p.classify(err), printable(p.redactor.text(err.Error()), 500)
 		return
 	}
 	if len(values) > 0 {

@@ -18,8 +18,8 @@ const maxMessage = 200
 const repeatProgress = 30 * time.Second
 
 // followProgress reads a partition's progress file until stop is closed, and
-// tells of each change.
-func followProgress(stop <-chan struct{}, every time.Duration, dir string, u user, tell func(tasklet.Progress)) {
+// tells of each change, without secrets.
+func followProgress(stop <-chan struct{}, every time.Duration, dir string, u user, r *redactor, tell func(tasklet.Progress)) {
 	var last []byte
 	var told time.Time
 	for pauseUntil(stop, every) {
@@ -28,7 +28,7 @@ func followProgress(stop <-chan struct{}, every time.Duration, dir string, u use
 			continue
 		}
 		last = data
-		if p, ok := parseProgress(string(data)); ok {
+		if p, ok := parseProgress(r.text(string(data))); ok {
 			told = time.Now()
 			tell(p)
 		}

@@ -46,6 +46,8 @@ type task struct {
 	started bool // a first process has been started
 	running *time.Timer
 	ended   bool
+
+	secrets map[string][]byte // by name, once the leader has answered; run alone touches it
 }
 
 func newTask(x *Executor, l *tasklet.Launch) *task {
@@ -101,6 +103,7 @@ func (t *task) run() {
 		last = p
 	}
 	t.enter(nil)
+	t.forgetSecrets()
 	t.finish(results)
 }
 

@@ -23,6 +23,7 @@ const (
 	MaxSteps          = 2000    // steps and on_exit together
 	MaxParams         = 200
 	MaxVariables      = 1000    // of one env
+	MaxSecrets        = 50      // of one step
 	MaxNesting        = 32      // levels of lists and maps
 	MaxNodes          = 2e5     // YAML values, aliases counted as often as they are used
 	MaxNameLength     = 63      // bytes of the name of a flow, step, parameter, input or output
@@ -111,17 +112,27 @@ type Step struct {
 
 	With    []Binding        `json:"with,omitempty"` // with the defaults of the tasklet's inputs
 	Env     []Binding        `json:"env,omitempty"`  // of type string
+	Secrets []tasklet.Secret `json:"secrets,omitempty"`
 	Outputs []tasklet.Output `json:"outputs,omitempty"`
 
 	Retry     Retry     `json:"retry"`
 	Timeout   Duration  `json:"timeout,omitempty"` // wall time of one attempt; 0 for none
 	Grace     Duration  `json:"grace,omitempty"`   // from SIGTERM to SIGKILL
 	Resources Resources `json:"resources"`
-	Image     string    `json:"image,omitempty"`
-	Priority  int       `json:"priority,omitempty"` // 1 (first) to 5 (last)
+	Limits    *Limits   `json:"limits,omitempty"`
+	// Constraints all hold for each task.
+	Constraints []Constraint `json:"constraints,omitempty"`
+	Image       string       `json:"image,omitempty"`
+	// Isolation is IsolationTask, or empty: tasks share executors.
+	Isolation string  `json:"isolation,omitempty"`
+	User      string  `json:"user,omitempty"` // empty: a throw-away user for each task
+	Fetch     []Fetch `json:"fetch,omitempty"`
+	Priority  int     `json:"priority,omitempty"` // 1 (first) to 5 (last)
 
 	// AtMostOnce: never placed again without a person's word once it may have run.
 	AtMostOnce bool `json:"at_most_once,omitempty"`
+	// Preemptible: it may run on resources that are taken back at any moment.
+	Preemptible bool `json:"preemptible,omitempty"`
 	// UnreachableTimeout is how long a task on an unreachable agent is waited for.
 	UnreachableTimeout Duration `json:"unreachable_timeout,omitempty"`
 
@@ -134,6 +145,16 @@ type Resources struct {
 	Mem  int64   `json:"mem"`            // bytes
 	Disk int64   `json:"disk,omitempty"` // bytes; 0 for no limit
 	GPUs float64 `json:"gpus,omitempty"`
+	// Ports is how many; Network is megabits per second.
+	Ports   int     `json:"ports,omitempty"`
+	Network float64 `json:"network,omitempty"`
+}
+
+// Limits of one partition, beyond what it asks for; zero means that there is none
+// of its own.
+type Limits struct {
+	CPUs float64 `json:"cpus,omitempty"`
+	Mem  int64   `json:"mem,omitempty"` // bytes
 }
 
 // Binding gives a name a value: an input of a step, or a variable of its environment.

@@ -35,7 +35,8 @@ type parser struct {
 	opts     Options
 	flow     *Flow
 	defaults settings
-	env      []entry // of defaults
+	env      []entry          // of defaults
+	secrets  []tasklet.Secret // likewise
 	drafts   []*draft
 	checker  *checker
 	tasklets map[string]*Tasklet // of the app's files, by path; nil for a broken one
@@ -46,8 +47,8 @@ type parser struct {
 // later are fields that other versions know.
 var (
 	laterFlow = later("after", "calendar", "locks", "on_failure", "pools", "restartable", "retention", "schedule", "secrets", "start_limit")
-	laterStep = later("allow_start_if_complete", "app", "approval", "constraints", "fail_fast", "isolation", "limits", "locks",
-		"loop", "min_success", "on_failure", "pools", "ports", "preemptible", "reduce", "repartition", "restartable", "secrets",
+	laterStep = later("allow_start_if_complete", "app", "approval", "fail_fast", "locks",
+		"loop", "min_success", "on_failure", "pools", "ports", "reduce", "repartition", "restartable",
 		"start_limit", "volumes", "wait")
 )
 
@@ -75,7 +76,8 @@ func (p *parser) file(root *yaml.Node) {
 	p.params(params)
 	if defaults != nil {
 		p.fields(defaults, "defaults", append(p.settingsFields(&p.defaults),
-			field{"env", func(n *yaml.Node) { p.env = p.envEntries(n) }}))
+			field{"env", func(n *yaml.Node) { p.env = p.envEntries(n) }},
+			field{"secrets", func(n *yaml.Node) { p.secrets = p.stepSecrets(n, nil) }}))
 	}
 	if steps == nil && !p.has(root, "steps") {
 		p.node(root, "the flow has no steps", "write steps: and at least one step")

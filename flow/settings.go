@@ -20,8 +20,18 @@ type settings struct {
 	timeout, grace     *Duration
 	unreachableTimeout *Duration
 	image              *string
+	isolation, user    *string
+	fetch              []Fetch // nil: not said; empty: none
 	atMostOnce         *bool
+	preemptible        *bool
+	preemptibleNode    *yaml.Node
 	priority           *int
+	constraints        []Constraint // nil: not said; empty: none
+	ports              *int
+	network            *float64
+	limits             *yaml.Node
+	maxCPUs            *float64
+	maxMem             *int64
 }
 
 func (d *document) settingsFields(s *settings) []field {
@@ -32,8 +42,16 @@ func (d *document) settingsFields(s *settings) []field {
 		{"grace", func(n *yaml.Node) { s.grace = given(d.duration(n, "grace")) }},
 		{"unreachable_timeout", func(n *yaml.Node) { s.unreachableTimeout = given(d.positiveDuration(n, "unreachable_timeout")) }},
 		{"image", func(n *yaml.Node) { s.image = d.image(n) }},
+		{"isolation", func(n *yaml.Node) { s.isolation = given(d.oneOf(n, "isolation", []string{IsolationTask})) }},
+		{"user", func(n *yaml.Node) { s.user = d.user(n) }},
+		{"fetch", func(n *yaml.Node) { s.fetch = d.fetch(n) }},
 		{"at_most_once", func(n *yaml.Node) { s.atMostOnce = given(d.boolean(n, "at_most_once")) }},
+		{"preemptible", func(n *yaml.Node) {
+			s.preemptible, s.preemptibleNode = given(d.boolean(n, "preemptible")), n
+		}},
 		{"priority", func(n *yaml.Node) { v := d.priority(n); s.priority = &v }},
+		{"constraints", func(n *yaml.Node) { s.constraints = d.constraints(n) }},
+		{"limits", func(n *yaml.Node) { d.limits(n, s) }},
 	}
 }
 
@@ -45,12 +63,19 @@ func given[T any](v T, ok bool) *T {
 }
 
 func (d *document) resources(n *yaml.Node, s *settings) {
-	d.fields(n, "resources", append([]field{
+	d.fields(n, "resources", []field{
 		{"cpus", func(n *yaml.Node) { s.cpus = given(d.number(n, "cpus", 0.01, 10_000)) }},
 		{"mem", func(n *yaml.Node) { s.mem = given(d.size(n, "mem")) }},
 		{"disk", func(n *yaml.Node) { s.disk = given(d.size(n, "disk")) }},
 		{"gpus", func(n *yaml.Node) { s.gpus = given(d.number(n, "gpus", 0, 1000)) }},
-	}, later("network", "ports")...))
+		{"ports", func(n *yaml.Node) {
+			if v, ok := d.whole(n, "ports", 0, 1000); ok {
+				ports := int(v)
+				s.ports = &ports
+			}
+		}},
+		{"network", func(n *yaml.Node) { s.network = given(d.bandwidth(n, "network")) }},
+	})
 }
 
 func (d *document) retry(n *yaml.Node, s *settings) {
@@ -127,8 +152,25 @@ func (s settings) over(stronger settings) settings {
 	pick(&s.grace, stronger.grace)
 	pick(&s.unreachableTimeout, stronger.unreachableTimeout)
 	pick(&s.image, stronger.image)
+	pick(&s.isolation, stronger.isolation)
+	pick(&s.user, stronger.user)
+	if stronger.fetch != nil {
+		s.fetch = stronger.fetch
+	}
 	pick(&s.atMostOnce, stronger.atMostOnce)
+	pick(&s.preemptible, stronger.preemptible)
+	pick(&s.preemptibleNode, stronger.preemptibleNode)
 	pick(&s.priority, stronger.priority)
+	pick(&s.ports, stronger.ports)
+	pick(&s.network, stronger.network)
+	pick(&s.maxCPUs, stronger.maxCPUs)
+	pick(&s.maxMem, stronger.maxMem)
+	if stronger.limits != nil {
+		s.limits = stronger.limits
+	}
+	if stronger.constraints != nil {
+		s.constraints = stronger.constraints
+	}
 	if stronger.on != nil {
 		s.on = stronger.on
 	}
@@ -156,6 +198,13 @@ func or[T any](v *T, fallback T) T {
 func (s settings) apply(step *Step, priority int) {
 	step.Resources = Resources{
 		CPUs: or(s.cpus, DefaultCPUs), Mem: or(s.mem, DefaultMem), Disk: or(s.disk, 0), GPUs: or(s.gpus, 0),
+		Ports: or(s.ports, 0), Network: or(s.network, 0),
+	}
+	if l := (Limits{CPUs: or(s.maxCPUs, 0), Mem: or(s.maxMem, 0)}); l != (Limits{}) {
+		step.Limits = &l
+	}
+	if len(s.constraints) > 0 {
+		step.Constraints = s.constraints
 	}
 	step.Retry = Retry{Attempts: or(s.attempts, 1), On: s.on, Never: s.never}
 	if step.Retry.Attempts > 1 {
@@ -167,6 +216,11 @@ func (s settings) apply(step *Step, priority int) {
 	step.Grace = or(s.grace, Duration(DefaultGrace))
 	step.UnreachableTimeout = or(s.unreachableTimeout, Duration(DefaultUnreachableTimeout))
 	step.Image = or(s.image, "")
+	step.Isolation, step.User = or(s.isolation, ""), or(s.user, "")
+	if len(s.fetch) > 0 {
+		step.Fetch = s.fetch
+	}
 	step.AtMostOnce = or(s.atMostOnce, false)
+	step.Preemptible = or(s.preemptible, false)
 	step.Priority = or(s.priority, priority)
 }

@@ -1,6 +1,7 @@
 package flow
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -44,7 +45,7 @@ func (p *parser) step(id string, key, value *yaml.Node) *draft {
 		d.step.unsure = true
 		return d
 	}
-	var run, outputs, parallel, env *yaml.Node
+	var run, outputs, parallel, env, secrets *yaml.Node
 	ok := p.fields(value, what, append(append([]field{
 		{"description", func(n *yaml.Node) { d.step.Description, _ = p.text(n, "description") }},
 		{"needs", func(n *yaml.Node) { p.elements(n, "needs", true, func(e *yaml.Node) { d.needs = append(d.needs, e) }) }},
@@ -56,6 +57,7 @@ func (p *parser) step(id string, key, value *yaml.Node) *draft {
 		{"with", func(n *yaml.Node) { d.with = p.withEntries(n) }},
 		{"outputs", func(n *yaml.Node) { outputs = n }},
 		{"env", func(n *yaml.Node) { env = n }},
+		{"secrets", func(n *yaml.Node) { secrets = n }},
 	}, p.settingsFields(&d.own)...), laterStep...))
 	if !ok {
 		d.step.unsure = true
@@ -69,6 +71,11 @@ func (p *parser) step(id string, key, value *yaml.Node) *draft {
 	if env != nil {
 		d.env = mergeEntries(p.env, p.envEntries(env))
 	}
+	d.step.Secrets = p.secrets
+	if secrets != nil {
+		d.step.Secrets = p.stepSecrets(secrets, p.secrets)
+	}
+	p.secretsApart(d, cmp.Or(secrets, key))
 	return d
 }
 
@@ -124,7 +131,13 @@ func (p *parser) commandOf(d *draft, what string, run, outputs *yaml.Node, isLat
 			d.step.unsure = true
 		}
 	}
-	base.over(d.own).apply(d.step, p.flow.Priority)
+	all := base.over(d.own)
+	all.apply(d.step, p.flow.Priority)
+	p.checkLimits(d.step, all.limits)
+	if d.step.Preemptible && d.step.AtMostOnce {
+		p.node(all.preemptibleNode, fmt.Sprintf("preemptible: step %q is at_most_once, and what is preempted must run again", d.step.ID),
+			"leave one of them out")
+	}
 }
 
 var taskletRef = regexp.MustCompile(`^([a-z][a-z0-9_-]*)@(\d+(?:\.\d+\.\d+)?)$`)

@@ -105,11 +105,17 @@ type shunning struct {
 	f   *Framework
 	now time.Time
 	// open is when the last resort is open to tasks of a need, zero if never.
-	open map[placement.Vector]time.Time
+	open map[refuge]time.Time
+}
+
+// refuge is what decides on which agents a task could be at all.
+type refuge struct {
+	need  placement.Vector
+	rules *rules
 }
 
 func (f *Framework) shunning(now time.Time) *shunning {
-	return &shunning{f: f, now: now, open: make(map[placement.Vector]time.Time)}
+	return &shunning{f: f, now: now, open: make(map[refuge]time.Time)}
 }
 
 // strict tells whether a task is to wait for an agent that it does not avoid: for
@@ -120,7 +126,7 @@ func (s *shunning) strict(w *waiting) bool {
 	}
 	need := w.whole()
 	for id, a := range s.f.table.agents {
-		if need.Fits(a.capacity()) && !slices.Contains(w.AvoidAgents, id) {
+		if need.Fits(a.capacity()) && w.rules.admits(a) && !slices.Contains(w.AvoidAgents, id) {
 			return true
 		}
 	}
@@ -133,11 +139,11 @@ func (s *shunning) lastResort(w *waiting) bool {
 	if len(s.f.table.avoided) == 0 {
 		return false
 	}
-	need := w.whole()
-	open, known := s.open[need]
+	key := refuge{w.whole(), w.rules}
+	open, known := s.open[key]
 	if !known {
-		open = s.f.table.lastResort(need, s.f.cfg.Timings.AvoidPatience)
-		s.open[need] = open
+		open = s.f.table.lastResort(key, s.f.cfg.Timings.AvoidPatience)
+		s.open[key] = open
 	}
 	return !open.IsZero() && !s.now.Before(open) && s.now.Sub(w.Submitted) >= s.f.cfg.Timings.AvoidPatience
 }
@@ -146,9 +152,9 @@ func (s *shunning) lastResort(w *waiting) bool {
 // tasks of a need; zero while there is another agent, or none at all. The patience
 // counts from the last loss, so that a task that has waited for long already does
 // not run into an agent that has just failed.
-func (t *table) lastResort(need placement.Vector, patience time.Duration) (open time.Time) {
+func (t *table) lastResort(r refuge, patience time.Duration) (open time.Time) {
 	for id, a := range t.agents {
-		if !need.Fits(a.capacity()) {
+		if !r.need.Fits(a.capacity()) || !r.rules.admits(a) {
 			continue
 		}
 		if t.avoided[id] == nil {

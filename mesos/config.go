@@ -7,20 +7,21 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"net/url"
 	"os/user"
-	"slices"
-	"strings"
 	"time"
 )
 
 // Config is what the framework is and how it behaves. Zero values of everything
 // below Masters and FrameworkID have a default.
 type Config struct {
-	// Masters are addresses of masters, http://host:port or host:port, in any
-	// order; an entry may be a list separated by commas. The leading one is found
-	// by asking.
+	// Masters are addresses of masters, http://host:port, https://host:port or
+	// host:port, in any order; an entry may be a list separated by commas. The
+	// leading one is found by asking. One entry may be
+	// zk://[user:password@]host:port,host:port/path, where the masters say who leads
+	// (their --zk); they are spoken to by https then if TLS is set, else by http.
+	// file:///path names a file that holds addresses, as Mesos' own --master does.
 	Masters []string
+	zk      *zkAddress // of Masters, which has only URLs once prepared
 
 	// FrameworkID is chosen before first use and never changes: Mesos takes an ID
 	// that it has never seen.
@@ -39,10 +40,18 @@ type Config struct {
 	// leaves it as it is.
 	Transport func(http.RoundTripper) http.RoundTripper
 
-	// Roles to subscribe with; one for now, "*" by default.
+	// Role, if set, is the platform's role in Mesos: the tasks of owner NAME run in
+	// role Role/NAME, so that quota and weights can be set for each owner. The roles
+	// are added when their first task comes (UPDATE_FRAMEWORK: Mesos 1.9 or newer).
+	Role string
+	// Roles to subscribe with where Role is not set: one, "*" by default, for the
+	// tasks of all owners.
 	Roles []string
 	// GPUs asks for agents with GPUs (capability GPU_RESOURCES).
 	GPUs bool
+	// RemoteRegions asks for agents in other regions than the master's (capability
+	// REGION_AWARE).
+	RemoteRegions bool
 	// FailoverTimeout is how long Mesos keeps the tasks of a framework that is
 	// away; a week by default.
 	FailoverTimeout time.Duration
@@ -64,6 +73,11 @@ type Config struct {
 	// ExecutorIdle is how long an executor without tasks is kept; 5 minutes by
 	// default.
 	ExecutorIdle time.Duration
+
+	// GroupOf tells from a task's ID which other tasks it is counted with by
+	// constraints that count, "" for none: the ID is all that Mesos tells of the
+	// tasks that an earlier leader has launched.
+	GroupOf func(taskID string) string
 
 	Logger  *slog.Logger
 	Timings Timings
@@ -109,6 +123,10 @@ type Timings struct {
 	// Survey is the least time between two questions for the agents of the cluster,
 	// asked while tasks wait; 1 min.
 	Survey time.Duration
+	// Settle is how long after the first subscription a task waits whose
+	// constraints count other tasks: until Mesos has told of those that an earlier
+	// leader has launched; 2 s.
+	Settle time.Duration
 	// Puzzle is how long a task waits before Explain looks for reasons that may pass
 	// by themselves in a moment; 5 s.
 	Puzzle time.Duration
@@ -145,6 +163,7 @@ func (t Timings) withDefaults() Timings {
 		{&t.KillMin, 5 * time.Second},
 		{&t.KillMax, time.Minute},
 		{&t.Survey, time.Minute},
+		{&t.Settle, 2 * time.Second},
 		{&t.Puzzle, 5 * time.Second},
 		{&t.Tick, 100 * time.Millisecond},
 	} {
@@ -164,15 +183,15 @@ func (t Timings) withDefaults() Timings {
 // prepare checks the configuration and fills in the defaults.
 func (c Config) prepare() (Config, error) {
 	var errs []error
-	masters, err := masterURLs(c.Masters)
+	masters, zk, err := resolveMasters(c.Masters)
 	errs = append(errs, err)
-	c.Masters = masters
+	c.Masters, c.zk = masters, zk
 	if c.FrameworkID == "" {
 		errs = append(errs, errors.New("no framework ID"))
 	}
-	if len(c.Roles) > 1 {
-		errs = append(errs, fmt.Errorf("%d roles: one is supported", len(c.Roles)))
-	}
+	roles, err := c.checkRoles()
+	errs = append(errs, err)
+	c.Roles = roles
 	if c.Secret != "" && c.Principal == "" {
 		errs = append(errs, errors.New("a secret without a principal"))
 	}
@@ -194,55 +213,12 @@ func (c Config) prepare() (Config, error) {
 	c.ExecutorGrace = cmp.Or(c.ExecutorGrace, 10*time.Second)
 	c.ExecutorIdle = cmp.Or(c.ExecutorIdle, 5*time.Minute)
 	c.ExecutorResources = cmp.Or(c.ExecutorResources, Resources{CPUs: 0.1, Mem: 32 * mb})
-	if len(c.Roles) == 0 {
-		c.Roles = []string{"*"}
-	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
+	if c.GroupOf == nil {
+		c.GroupOf = func(string) string { return "" }
+	}
 	c.Timings = c.Timings.withDefaults()
 	return c, nil
-}
-
-// masterURLs splits lists and brings every entry into the form scheme://host:port.
-func masterURLs(entries []string) ([]string, error) {
-	var out []string
-	for _, entry := range entries {
-		for s := range strings.SplitSeq(entry, ",") {
-			if s = strings.TrimSpace(s); s == "" {
-				continue
-			}
-			base, err := masterURL(s)
-			if err != nil {
-				return nil, err
-			}
-			if !slices.Contains(out, base) {
-				out = append(out, base)
-			}
-		}
-	}
-	if len(out) == 0 {
-		return nil, errors.New("no address of a Mesos master")
-	}
-	return out, nil
-}
-
-func masterURL(s string) (string, error) {
-	if !strings.Contains(s, "://") {
-		s = "http://" + s
-	}
-	u, err := url.Parse(s)
-	if err != nil {
-		return "", fmt.Errorf("address of a Mesos master: %w", err)
-	}
-	if u.Scheme != "http" && u.Scheme != "https" {
-		return "", fmt.Errorf("address of a Mesos master %q: want http://host:port or https://host:port", s)
-	}
-	if u.Hostname() == "" || u.User != nil {
-		return "", fmt.Errorf("address of a Mesos master %q: want a host and no credentials in it", u.Redacted())
-	}
-	if u.Port() == "" {
-		u.Host += ":5050"
-	}
-	return u.Scheme + "://" + u.Host, nil
 }

@@ -34,8 +34,19 @@ const patience = 30 * time.Second
 // cluster is an embedded Mesos with agents of 4 CPUs and 1 GB.
 func cluster(t *testing.T, agents int) *embedded.Cluster {
 	t.Helper()
+	var list []embedded.AgentConfig
+	for range agents {
+		list = append(list, embedded.AgentConfig{
+			Resources: []api.Resource{mesostest.Scalar("cpus", 4), mesostest.Scalar("mem", 1024), mesostest.Scalar("disk", 1000)},
+		})
+	}
+	return clusterOf(t, list...)
+}
+
+func clusterOf(t *testing.T, agents ...embedded.AgentConfig) *embedded.Cluster {
+	t.Helper()
 	cfg := embedded.Config{
-		Dir: t.TempDir(),
+		Dir: t.TempDir(), Agents: agents,
 		Master: master.Config{
 			AllocationInterval: 10 * time.Millisecond, HeartbeatInterval: 200 * time.Millisecond,
 			AgentPingTimeout: 100 * time.Millisecond, MaxAgentPingTimeouts: 4,
@@ -47,11 +58,6 @@ func cluster(t *testing.T, agents int) *embedded.Cluster {
 	}
 	if testing.Verbose() {
 		cfg.Logger = slog.New(slog.NewTextHandler(os.Stderr, nil))
-	}
-	for range agents {
-		cfg.Agents = append(cfg.Agents, embedded.AgentConfig{
-			Resources: []api.Resource{mesostest.Scalar("cpus", 4), mesostest.Scalar("mem", 1024), mesostest.Scalar("disk", 1000)},
-		})
 	}
 	c, err := embedded.Start(t.Context(), cfg)
 	if err != nil {

@@ -5,7 +5,6 @@ import (
 
 	mesos "github.com/mesos/mesos-go/api/v1/lib"
 	"github.com/mesos/mesos-go/api/v1/lib/scheduler"
-	"github.com/mesos/mesos-go/api/v1/lib/scheduler/calls"
 )
 
 // connected begins a subscription: whatever is open is asked for and demanded
@@ -15,7 +14,11 @@ func (f *Framework) connected(s *session, e *scheduler.Event_Subscribed) {
 	f.mu.Lock()
 	f.session = s
 	f.link.since, f.link.err, f.link.nextSurvey = now, nil, time.Time{}
-	f.supply = supply{busy: now}
+	if f.link.settled.IsZero() {
+		f.link.settled = now.Add(f.cfg.Timings.Settle)
+	}
+	f.joining = false
+	f.rolesSubscribed(s.roles, now)
 	for _, x := range f.asks.open {
 		x.due, x.tries = now, 0
 	}
@@ -178,7 +181,7 @@ func (f *Framework) failed(e *scheduler.Event_Failure) {
 		f.table.executorLost(agentID, executorID)
 	} else {
 		f.table.agentLost(agentID)
-		f.offers.take(agentID)
+		f.offers.agentLost(agentID)
 	}
 	f.mu.Unlock()
 	notify(f.match) // tasks may have waited for that executor to be gone
@@ -188,30 +191,5 @@ func (f *Framework) failed(e *scheduler.Event_Failure) {
 		f.handler.ExecutorLost(agentID, executorID, int(e.GetStatus()))
 	} else {
 		f.handler.AgentLost(agentID)
-	}
-}
-
-// inverseOffered answers a request to leave an agent: yes, if nothing of ours
-// lives there.
-func (f *Framework) inverseOffered(offers []mesos.InverseOffer) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.session == nil {
-		return
-	}
-	var leave, stay []mesos.OfferID
-	for i := range offers {
-		a := f.table.agents[offers[i].GetAgentID().GetValue()]
-		if a == nil || len(a.executors) == 0 {
-			leave = append(leave, offers[i].OfferID)
-		} else {
-			stay = append(stay, offers[i].OfferID)
-		}
-	}
-	if len(leave) > 0 {
-		f.session.call(calls.AcceptInverseOffers(leave...).With(calls.RefuseSeconds(f.cfg.Timings.Refuse)), nil)
-	}
-	if len(stay) > 0 {
-		f.session.call(calls.DeclineInverseOffers(stay...).With(calls.RefuseSeconds(f.cfg.Timings.Refuse)), nil)
 	}
 }

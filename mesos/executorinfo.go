@@ -54,12 +54,12 @@ func (e *executors) of(spec ExecutorSpec, taskID string) (*executor, error) {
 }
 
 func (e *executors) build(spec ExecutorSpec, taskID string) (*executor, error) {
-	overhead := e.cfg.ExecutorResources.vector()
+	overhead, role := spec.revocable.of(e.cfg.ExecutorResources.vector()), e.cfg.roleOf(spec.Owner)
 	info := &mesos.ExecutorInfo{
 		Type:                mesos.ExecutorInfo_CUSTOM,
 		FrameworkID:         &mesos.FrameworkID{Value: e.cfg.FrameworkID},
 		Command:             e.command(),
-		Resources:           scalars(overhead, e.cfg.Roles[0]),
+		Resources:           scalars(overhead, role),
 		Name:                ptr("baas executor of " + spec.Owner),
 		Source:              ptr(e.cfg.Name),
 		ShutdownGracePeriod: &mesos.DurationInfo{Nanoseconds: e.cfg.ExecutorGrace.Nanoseconds()},
@@ -76,6 +76,11 @@ func (e *executors) build(spec ExecutorSpec, taskID string) (*executor, error) {
 			}},
 		}
 	}
+	files, err := spec.URIs.uris()
+	if err != nil {
+		return nil, fmt.Errorf("executor of owner %q: %w", spec.Owner, err)
+	}
+	info.Command.URIs = append(info.Command.URIs, files...)
 	described, err := info.Marshal() // no maps inside, so equal infos give equal bytes
 	if err != nil {
 		return nil, fmt.Errorf("executor of owner %q: %w", spec.Owner, err)
@@ -124,13 +129,14 @@ func taskInfo(w *waiting, o *offer, data []byte) mesos.TaskInfo {
 		TaskID:    mesos.TaskID{Value: w.ID},
 		AgentID:   mesos.AgentID{Value: o.agent.ID},
 		Executor:  w.executor.info,
-		Resources: scalars(w.need, o.role),
+		Resources: append(scalars(w.need, o.role), portResource(w.Ports, o.role)...),
 		Data:      data,
 		Labels:    labels(w.Labels),
 	}
 	if info.Name == "" {
 		info.Name = w.ID
 	}
+	info.Limits = w.Limits.scalars()
 	if w.Grace > 0 {
 		info.KillPolicy = &mesos.KillPolicy{GracePeriod: &mesos.DurationInfo{Nanoseconds: w.Grace.Nanoseconds()}}
 	}

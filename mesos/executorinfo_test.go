@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/baas-batch/baas/mesos/placement"
 )
 
 func executorOf(t *testing.T, change func(*Config), spec ExecutorSpec, task string) *executor {
@@ -51,6 +53,7 @@ func TestExecutorIDStandsForAllOfIt(t *testing.T) {
 		"image":       executorOf(t, nil, ExecutorSpec{Owner: "billing"}, "t1"),
 		"isolation":   executorOf(t, nil, ExecutorSpec{Owner: "billing", Image: "debian:12", Isolation: "task"}, "t1"),
 		"other task":  executorOf(t, nil, ExecutorSpec{Owner: "billing", Image: "debian:12", Isolation: "task"}, "t2"),
+		"URIs":        executorOf(t, nil, ExecutorSpec{Owner: "billing", Image: "debian:12", URIs: NewURIs(URI{URI: "http://x/y", Name: "y"})}, "t1"),
 		"binary":      executorOf(t, func(c *Config) { c.ExecutorSHA256 = "def" }, spec, "t1"),
 		"URI":         executorOf(t, func(c *Config) { c.ExecutorURI += "2" }, spec, "t1"),
 		"command":     executorOf(t, func(c *Config) { c.ExecutorCommand = "./other" }, spec, "t1"),
@@ -88,9 +91,33 @@ func TestExecutorInfo(t *testing.T) {
 	}
 }
 
+// What a step has fetched comes beside the executor, into a directory of its own.
+func TestFetchedURIs(t *testing.T) {
+	spec := ExecutorSpec{Owner: "billing", URIs: NewURIs(
+		URI{URI: "https://files.example/model?v=3", Name: "model", Cache: true},
+		URI{URI: "https://files.example/tool", Name: "tool", Executable: true},
+	)}
+	uris := executorOf(t, nil, spec, "t1").info.Command.URIs
+	if len(uris) != 3 || uris[0].GetOutputFile() != "baas-executor" {
+		t.Fatalf("URIs %v", uris)
+	}
+	model, tool := uris[1], uris[2]
+	if model.Value != "https://files.example/model?v=3" || model.GetOutputFile() != "fetched/model" || !model.GetCache() || model.GetExecutable() || model.GetExtract() {
+		t.Errorf("%v", model)
+	}
+	if tool.GetOutputFile() != "fetched/tool" || tool.GetCache() || !tool.GetExecutable() || tool.GetExtract() {
+		t.Errorf("%v", tool)
+	}
+	for _, name := range []string{"", "..", ".", "a/b", "/etc/x"} {
+		if _, err := NewURIs(URI{URI: "http://x", Name: name}).uris(); err == nil {
+			t.Errorf("name %q is taken", name)
+		}
+	}
+}
+
 func TestResourceArithmetic(t *testing.T) {
 	v := Resources{CPUs: 0.1 + 0.2, Mem: mb + 1, Disk: 1, GPUs: 2}.vector()
-	if v != [4]int64{300, 2000, 1000, 2000} {
+	if v != (placement.Vector{300, 2000, 1000, 2000}) {
 		t.Errorf("vector is %v; Mesos counts thousandths and whole MB, rounded up", v)
 	}
 	for _, r := range scalars(v, "role") {

@@ -62,26 +62,34 @@ type question struct {
 	w   *waiting
 	now time.Time
 
-	agents  int              // that may be offered
-	unsaid  int              // of these, whose total the master has not told
-	most    placement.Vector // the largest capacity of an agent, for each resource
-	free    placement.Vector // the most that one has free
-	large   []*agentRecord   // large enough, by name
-	closed  []*agentRecord   // would be, but are not offered
-	usable  []*agentRecord   // of large, those that nothing but others' work keeps from it
-	spare   placement.Vector // the most that a usable one has free
-	room    bool             // a usable one has all of it free
-	shunned []*agentRecord   // of large, those that are avoided
-	leaving []*agentRecord   // of large, those where the executor is on its way out
+	open       []*agentRecord        // that may be offered
+	agents     int                   // how many that are
+	fitting    int                   // of these, large enough
+	barred     map[*agentRecord]bool // of these, excluded by constraints
+	exclusions []string              // what each constraint excludes, as text
+	unsaid     int                   // of these, whose total the master has not told
+	most       placement.Vector      // the largest capacity of an agent, for each resource
+	free       placement.Vector      // the most that one has free
+	large      []*agentRecord        // large enough, by name
+	closed     []*agentRecord        // would be, but are not offered
+	usable     []*agentRecord        // of large, those that nothing but others' work keeps from it
+	spare      placement.Vector      // the most that a usable one has free
+	room       bool                  // a usable one has all of it free
+	shunned    []*agentRecord        // of large, those that are avoided
+	leaving    []*agentRecord        // of large, those where the executor is on its way out
 }
 
 // grounds are the reasons for which a task may wait, the most telling first: the
 // first that holds is given.
 var grounds = []func(*question) string{
 	(*question).notSubscribed,
+	(*question).roleRefused,
 	(*question).noGPUs,
 	(*question).tooLarge,
+	(*question).ruledOut,
 	(*question).tooEarly,
+	(*question).overQuota,
+	(*question).maintained,
 	(*question).noOffers,
 	(*question).avoids,
 	(*question).executorLeaves,
@@ -91,14 +99,14 @@ var grounds = []func(*question) string{
 // look goes through the agents.
 func (q *question) look() {
 	need := q.w.whole()
-	for id, a := range q.f.table.agents {
+	for _, a := range q.f.table.agents {
 		if a.closed != "" {
-			if need.Fits(a.largest.Max(a.total)) {
+			if need.Fits(a.largest.Max(a.total)) && q.w.rules.admits(a) {
 				q.closed = append(q.closed, a)
 			}
 			continue
 		}
-		capacity, free := a.capacity(), a.freeAt(q.now)
+		capacity := a.capacity()
 		if capacity == (placement.Vector{}) {
 			continue // known by a task or a loss only
 		}
@@ -106,14 +114,23 @@ func (q *question) look() {
 		if a.surveyed.IsZero() {
 			q.unsaid++
 		}
+		q.open = append(q.open, a)
+	}
+	q.rule()
+	for _, a := range q.open {
+		capacity, free := a.capacity(), a.freeAt(q.now)
 		q.most, q.free = q.most.Max(capacity), q.free.Max(free)
 		if !need.Fits(capacity) {
+			continue
+		}
+		q.fitting++
+		if q.barred[a] {
 			continue
 		}
 		q.large = append(q.large, a)
 		x := a.executors[q.w.executor.id]
 		switch {
-		case q.f.table.avoided[id] != nil, slices.Contains(q.w.AvoidAgents, id):
+		case q.f.table.avoided[a.ID] != nil, slices.Contains(q.w.AvoidAgents, a.ID):
 			q.shunned = append(q.shunned, a)
 		case x != nil && x.state() == placement.Leaving:
 			q.leaving = append(q.leaving, a)
@@ -151,13 +168,21 @@ func (q *question) noGPUs() string {
 // tooLarge: the task fits nowhere, however long it waits.
 func (q *question) tooLarge() string {
 	var parts []string
-	if q.agents > 0 && len(q.large) == 0 {
+	if q.agents > 0 && q.fitting == 0 {
 		parts = append(parts, q.shortage())
 	}
-	if len(q.closed) > 0 && len(q.large) == 0 {
-		parts = append(parts, fmt.Sprintf("%s would do, but is %s", q.closed[0].name(), q.closed[0].closed))
+	if q.fitting == 0 {
+		parts = append(parts, q.wouldDo()...)
 	}
 	return strings.Join(parts, "; ")
+}
+
+// wouldDo names an agent that is not offered.
+func (q *question) wouldDo() []string {
+	if len(q.closed) == 0 {
+		return nil
+	}
+	return []string{fmt.Sprintf("%s would do, but is %s", q.closed[0].name(), q.closed[0].closed)}
 }
 
 func (q *question) shortage() string {
@@ -248,6 +273,9 @@ func (q *question) busy() string {
 		text = fmt.Sprintf("its turn has not come (%s large enough)", q.counts())
 	default:
 		text = fmt.Sprintf("busy: %s (%s large enough)", q.lacks(), q.counts())
+	}
+	if len(q.exclusions) > 0 {
+		text += "; " + strings.Join(q.exclusions, ", ")
 	}
 	if n := len(q.shunned); n > 0 {
 		text += fmt.Sprintf("; %s avoided after losses", agents(n))
@@ -345,7 +373,7 @@ func thousands(n int) string {
 
 // withUnit is an amount that names its resource: "64 GB of memory".
 func withUnit(dimension int, v int64) string {
-	what := map[int]string{placement.Mem: " of memory", placement.Disk: " of disk"}[dimension]
+	what := map[int]string{placement.Mem: " of memory", placement.Disk: " of disk", placement.Network: " of network"}[dimension]
 	return amount(dimension, v) + what
 }
 
@@ -356,6 +384,10 @@ func amount(dimension int, v int64) string {
 		return plural(n, "CPU")
 	case placement.GPUs:
 		return plural(n, "GPU")
+	case placement.Ports:
+		return plural(n, "port")
+	case placement.Network:
+		return round(n) + " Mbit/s"
 	}
 	// Mesos counts in 2^20 bytes, flow files mostly in 10^6.
 	if n *= mb / 1e6; n >= 999.5 {

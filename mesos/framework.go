@@ -1,6 +1,7 @@
 package mesos
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,6 +29,7 @@ type Framework struct {
 	lease     Lease
 	executors *executors
 	metrics   Metrics
+	detector  *detector // nil without ZooKeeper
 
 	match chan struct{} // something to match; capacity 1
 	house chan struct{} // something due; capacity 1
@@ -44,13 +46,16 @@ type Framework struct {
 	session *session // nil while not subscribed
 	link    linkState
 	queue   *queue
+	rules   ruleBook
 	table   *table
 	offers  *offerBook
 	flights map[string]*flight // by the ID of each of their offers
 	own     []Update           // of FrameworkSource, to be delivered
 	asks    *asks
 	kills   *kills
-	supply  supply
+	roles   map[string]*role
+	joining bool    // a role is being asked for
+	quotas  []quota // as the last survey found them
 }
 
 // linkState is what Explain tells about the connection.
@@ -62,15 +67,7 @@ type linkState struct {
 	// the next one is due.
 	implicit, nextImplicit time.Time
 	nextSurvey             time.Time // not before; see survey
-}
-
-// supply is what the master has been told about our wish for offers.
-type supply struct {
-	suppressed bool
-	filtered   bool      // offers were declined since the last REVIVE
-	newWork    bool      // tasks came since the last REVIVE
-	revived    time.Time // last REVIVE
-	busy       time.Time // last time that something waited or was launched
+	settled                time.Time // from when on it is known where an earlier leader's tasks are
 }
 
 // New makes a framework; Run starts it.
@@ -89,11 +86,16 @@ func New(cfg Config, h Handler, lease Lease) (*Framework, error) {
 		table:   newTable(),
 		offers:  newOfferBook(),
 		flights: make(map[string]*flight),
+		roles:   make(map[string]*role),
 		asks:    newAsks(cfg.Timings),
 		kills:   newKills(cfg.Timings),
 		link:    linkState{since: time.Now()},
 	}
+	f.table.groupOf = f.cfg.GroupOf
 	f.executors = newExecutors(&f.cfg)
+	if f.cfg.zk != nil {
+		f.detector = newDetector(*f.cfg.zk, &f.cfg)
+	}
 	return f, nil
 }
 
@@ -117,18 +119,37 @@ func (f *Framework) Submit(tasks ...Task) {
 			f.log.Warn("task submitted twice", "task", t.ID)
 			continue
 		}
-		x, err := f.executors.of(t.Executor, t.ID)
+		w, err := f.prepare(t, now)
 		if err != nil {
-			f.log.Error("no executor for task", "task", t.ID, "error", err)
+			f.log.Error("a task cannot be placed", "task", t.ID, "error", err)
 			f.report(t.ID, ErrorState, "", "", err.Error())
 			continue
 		}
-		f.queue.add(newWaiting(t, x, now))
-		f.supply.newWork = true
+		f.queue.add(w)
+		r := f.role(f.cfg.roleOf(t.Owner))
+		r.newWork, r.busy = true, now
 	}
-	f.supply.busy = now
+	f.join(now)
 	f.mu.Unlock()
 	notify(f.match)
+}
+
+// prepare makes a task ready to wait. f.mu is held.
+func (f *Framework) prepare(t Task, now time.Time) (*waiting, error) {
+	if t.Limits != (Limits{}) {
+		t.Executor.Isolation = cmp.Or(t.Executor.Isolation, "limits")
+	}
+	x, err := f.executors.of(t.Executor, t.ID)
+	if err != nil {
+		return nil, err
+	}
+	w := newWaiting(t, x, now)
+	if w.preferred, err = f.executors.preferred(&w.Task, w.need); err != nil {
+		return nil, err
+	}
+	w.group = f.cfg.GroupOf(t.ID)
+	w.rules, err = f.rules.of(t.Constraints)
+	return w, err
 }
 
 // Withdraw takes a task out of the queue. true: it was not launched and never will
@@ -287,6 +308,9 @@ func (f *Framework) Run(ctx context.Context) error {
 	loops.Go(func() { f.matchLoop(ctx) })
 	loops.Go(func() { f.houseLoop(ctx) })
 	loops.Go(func() { f.newsLoop(ctx) })
+	if f.detector != nil {
+		loops.Go(func() { f.detector.run(ctx) })
+	}
 	err := f.subscribeLoop(ctx)
 	cancel()
 	loops.Wait()

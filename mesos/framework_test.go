@@ -269,7 +269,7 @@ func TestReviveIsRateLimited(t *testing.T) {
 		at   time.Duration
 		want int64 // REVIVE calls so far
 	}{{0, 1}, {time.Millisecond, 1}, {999 * time.Millisecond, 1}, {time.Second, 2}} {
-		f.supply.suppressed = true
+		f.role("*").joined, f.role("*").suppressed = true, true
 		f.revive(epoch.Add(c.at))
 		if got := f.Metrics().Revives.Load(); got != c.want {
 			t.Errorf("%d REVIVE calls after %v, want %d", got, c.at, c.want)

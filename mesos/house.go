@@ -144,33 +144,3 @@ func (f *Framework) shutdown(agentID, executorID string, now time.Time) {
 		}
 	}
 }
-
-// balance returns offers that were of no use, and tells the master whether more
-// are wanted.
-func (f *Framework) balance(now time.Time) {
-	f.decline(f.session, f.offers.expired(now.Add(-f.cfg.Timings.OfferHold)), f.cfg.Timings.Refuse)
-	if len(f.queue.tasks) > 0 {
-		f.supply.busy = now
-		f.revive(now)
-		return
-	}
-	f.supply.newWork = false
-	idle := len(f.offers.byID) == 0 && len(f.flights) == 0 && now.Sub(f.supply.busy) > f.cfg.Timings.OfferHold
-	if idle && !f.supply.suppressed {
-		f.session.call(calls.Suppress(), nil)
-		f.supply.suppressed = true
-		f.metrics.Suppresses.Add(1)
-	}
-}
-
-// revive asks for offers if tasks wait and the master holds offers back. It clears
-// all filters, so it is not made more often than Timings.Revive.
-func (f *Framework) revive(now time.Time) {
-	heldBack := f.supply.suppressed || f.supply.filtered && f.supply.newWork
-	if len(f.queue.tasks) == 0 || !heldBack || now.Sub(f.supply.revived) < f.cfg.Timings.Revive {
-		return
-	}
-	f.session.call(calls.Revive(), nil)
-	f.supply = supply{revived: now, busy: now}
-	f.metrics.Revives.Add(1)
-}

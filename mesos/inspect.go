@@ -31,6 +31,8 @@ type AgentInfo struct {
 	Losses       int            `json:"losses,omitempty"`
 	Executors    []ExecutorInfo `json:"executors,omitempty"`
 	LastOffer    time.Time      `json:"last_offer,omitzero"`
+	// Values are its attributes, host, region and zone, as constraints see them.
+	Values map[string]string `json:"values,omitempty"`
 }
 
 // ExecutorInfo is one executor that is believed to live.
@@ -85,7 +87,7 @@ func (f *Framework) Agents() []AgentInfo {
 		info := AgentInfo{
 			Agent: a.Agent, LastOffer: a.lastOffer,
 			Offered: resourcesOf(f.offers.free(id)), Largest: resourcesOf(a.largest),
-			Total: resourcesOf(a.total), Closed: a.closed, Losses: a.blame.losses,
+			Total: resourcesOf(a.total), Closed: a.closed, Losses: a.blame.losses, Values: a.values,
 		}
 		if f.table.avoided[id] != nil {
 			info.AvoidedUntil = a.blame.until

@@ -18,6 +18,7 @@ type flight struct {
 	session *session
 	agent   Agent
 	offers  []*offer
+	ports   []mesos.Value_Range // not yet assigned; nil before the first is
 	groups  []*group
 	// void: an offer was rescinded or the subscription has ended. Guarded by mu.
 	void      bool
@@ -68,28 +69,27 @@ func (f *Framework) matchOnce(p *placement.Placer, now time.Time) {
 func (f *Framework) round(tasks []*waiting, now time.Time) *placement.Round {
 	r := &placement.Round{Held: f.table.held, Total: f.table.total()}
 	for id, offers := range f.offers.byAgent {
-		if slices.ContainsFunc(offers, func(o *offer) bool { return o.down }) {
-			continue
-		}
-		a := placement.Agent{
-			ID: id, Free: f.offers.free(id), Executors: make(map[string]placement.Executor),
-			Avoided: f.table.avoided[id] != nil,
-		}
+		executors := make(map[string]placement.Executor)
 		for xid, x := range f.table.agent(id).executors {
-			a.Executors[xid] = x.state()
+			executors[xid] = x.state()
 		}
-		r.Agents = append(r.Agents, a)
+		for _, a := range f.lots(id, offers, now) {
+			a.Executors, a.Values = executors, f.table.agent(id).values
+			a.Avoided = f.table.avoided[id] != nil
+			r.Agents = append(r.Agents, a)
+		}
 	}
 	if len(r.Agents) == 0 {
 		return r
 	}
-	shun := f.shunning(now)
+	shun, ruling := f.shunning(now), f.ruling(now)
 	r.Tasks = make([]placement.Task, len(tasks))
 	for i, w := range tasks {
 		r.Tasks[i] = placement.Task{
 			Owner: w.Owner, Priority: w.Priority, Age: w.Submitted.UnixNano(), Need: w.need,
 			Executor: w.executor.id, Overhead: w.executor.overhead,
 			Avoid: w.AvoidAgents, Strict: shun.strict(w), LastResort: shun.lastResort(w),
+			Rules: ruling.of(w), Role: f.cfg.roleOf(w.Owner), Rather: w.rather(), Lasts: int64(w.lasts()),
 		}
 	}
 	return r
@@ -104,7 +104,7 @@ func (f *Framework) takeOff(placed []placement.Assignment, tasks []*waiting, age
 		w, agentID := tasks[p.Task], agents[p.Agent].ID
 		fl := byAgent[p.Agent]
 		if fl == nil {
-			fl = &flight{session: f.session, offers: f.offers.take(agentID)}
+			fl = &flight{session: f.session, offers: f.offers.take(agentID, agents[p.Agent].Role)}
 			fl.agent = fl.offers[0].agent
 			for _, o := range fl.offers {
 				f.flights[o.id.Value] = fl
@@ -112,8 +112,9 @@ func (f *Framework) takeOff(placed []placement.Assignment, tasks []*waiting, age
 			byAgent[p.Agent] = fl
 			out = append(out, fl)
 		}
-		fl.add(w, p.Starts)
 		f.queue.remove(w.ID)
+		w.take(p.Way)
+		fl.add(w, p.Starts)
 		f.table.place(w, agentID, now)
 		f.table.spend(w, agentID, p.Starts)
 	}
@@ -158,6 +159,7 @@ var errNoAnswer = errors.New("no launch data")
 func (f *Framework) writeAhead(fl *flight, g *group) []Launch {
 	p := Placement{Agent: fl.agent, Executor: g.executor.id, NewExecutor: g.starts}
 	for _, w := range g.tasks {
+		fl.assignPorts(w)
 		p.Tasks = append(p.Tasks, w.Task)
 	}
 	answers := f.handler.Placed(fl.session.ctx, p)
@@ -193,7 +195,7 @@ func (f *Framework) land(fl *flight, now time.Time) {
 	}
 	f.metrics.Accepts.Add(1)
 	f.metrics.Launches.Add(int64(len(infos)))
-	f.supply.busy = now
+	f.busyRole(fl.offers[0].role, now)
 	accept := calls.Accept(calls.OfferOperations{calls.OpLaunch(infos...)}.WithOffers(offerIDs(fl.offers)...))
 	// The unused rest comes back in the next allocation cycle.
 	fl.session.call(accept.With(calls.RefuseSeconds(0)), func(err error) {
@@ -217,6 +219,7 @@ func (f *Framework) grounded(fl *flight, g *group, i int, now time.Time) bool {
 		f.report(w.ID, KilledState, fl.agent.ID, g.executor.id, "killed before it was launched")
 	case !asked:
 		// Nobody has heard of this placement: the task keeps its ID.
+		w.back()
 		f.queue.add(w)
 		notify(f.match)
 	case errors.Is(g.answers[i].Err, context.Canceled):
@@ -282,6 +285,5 @@ func (f *Framework) decline(s *session, ids []mesos.OfferID, refuse time.Duratio
 		return
 	}
 	f.metrics.Declines.Add(int64(len(ids)))
-	f.supply.filtered = f.supply.filtered || refuse > 0
 	s.call(calls.Decline(ids...).With(calls.RefuseSeconds(refuse)), nil)
 }

@@ -74,6 +74,16 @@ type Resources struct {
 	Mem  int64   `json:"mem"`
 	Disk int64   `json:"disk,omitempty"`
 	GPUs int     `json:"gpus,omitempty"`
+	// Ports is how many; Network is megabits per second.
+	Ports   int     `json:"ports,omitempty"`
+	Network float64 `json:"network,omitempty"`
+}
+
+// Limits of a task beyond the resources that are reserved for it (TaskInfo.limits,
+// Mesos 1.10); zero means none of its own. Mem is bytes.
+type Limits struct {
+	CPUs float64 `json:"cpus,omitempty"`
+	Mem  int64   `json:"mem,omitempty"`
 }
 
 // Task is one thing to place.
@@ -86,11 +96,23 @@ type Task struct {
 	Executor  ExecutorSpec
 	// Labels are shown by Mesos; at most a few short ones, nothing secret.
 	Labels map[string]string
+	// Preemptible tasks may use revocable resources, and rather do.
+	Preemptible bool
+	// Timeout is when the executor ends the task, 0 for never: it is not placed
+	// where it could not end before the agent is maintained.
+	Timeout time.Duration
 	// Grace is the time between SIGTERM and SIGKILL on a kill.
 	Grace time.Duration
 	// AvoidAgents are agent IDs to keep away from while there are others.
 	AvoidAgents []string
-	Submitted   time.Time // for fairness and for saying how long it waits
+	// Limits, where not zero, are what the agent lets the task have at most: its
+	// executor then serves no other task.
+	Limits Limits
+	// Constraints say which agents it may go to: all of them hold, always.
+	Constraints []Constraint
+	// Ports are those that it has been given: set by the framework in a Placement.
+	Ports     []int
+	Submitted time.Time // for fairness and for saying how long it waits
 }
 
 // ExecutorSpec says which executor serves a task. Tasks of equal specs share an
@@ -101,6 +123,10 @@ type ExecutorSpec struct {
 	Image string // "" for the agent's own file system
 	// Isolation, when set, makes the executor this task's alone.
 	Isolation string
+	// URIs are fetched into the executor's sandbox before it starts.
+	URIs URIs
+
+	revocable revocable // set by the framework, for preemptible tasks
 }
 
 // Placement is what one cycle puts on one agent.
@@ -121,7 +147,8 @@ type Launch struct {
 type Agent struct {
 	ID       string `json:"id"`
 	Hostname string `json:"hostname"`
-	// Endpoint is host:port of the agent's HTTP API.
+	// Endpoint is host:port of the agent's HTTP API, https://host:port where it
+	// speaks TLS.
 	Endpoint string `json:"endpoint"`
 }
 

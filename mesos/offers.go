@@ -1,6 +1,7 @@
 package mesos
 
 import (
+	"cmp"
 	"net"
 	"slices"
 	"strconv"
@@ -18,22 +19,26 @@ type offer struct {
 	role      string
 	free      placement.Vector
 	executors []string
+	values    map[string]string // see agentValues
+	ports     []mesos.Value_Range
 	at        time.Time
-	// down says that the agent's maintenance window has begun.
-	down bool
+	window    window
 }
 
 // newOffer reads an offer. Only unreserved, not revocable, plain scalars count:
 // the executor's own resources must be described the same way on every agent.
 func newOffer(o *mesos.Offer, now time.Time) *offer {
 	out := &offer{
-		id:    o.ID,
-		role:  o.GetAllocationInfo().GetRole(),
-		at:    now,
-		agent: Agent{ID: o.AgentID.Value, Hostname: o.Hostname, Endpoint: endpoint(o)},
+		id:     o.ID,
+		role:   o.GetAllocationInfo().GetRole(),
+		at:     now,
+		agent:  Agent{ID: o.AgentID.Value, Hostname: o.Hostname, Endpoint: endpoint(o)},
+		values: agentValues(o.Hostname, o.Attributes, o.Domain),
 	}
 	for i := range o.Resources {
 		r := &o.Resources[i]
+		out.ports = append(out.ports, portsOf(r)...)
+		addPorts(&out.free, r)
 		if !plain(r) {
 			continue
 		}
@@ -42,14 +47,21 @@ func newOffer(o *mesos.Offer, now time.Time) *offer {
 	for _, id := range o.ExecutorIDs {
 		out.executors = append(out.executors, id.Value)
 	}
-	if u := o.Unavailability; u != nil {
-		out.down = !now.Before(time.Unix(0, u.Start.Nanoseconds))
-	}
+	out.window = newWindow(o.Unavailability)
 	return out
 }
 
 func addTo(v *placement.Vector, r *mesos.Resource) {
 	value := placement.Milli(r.GetScalar().GetValue())
+	if r.Revocable != nil {
+		switch r.Name {
+		case "cpus":
+			v[placement.RevocableCPUs] += value
+		case "mem":
+			v[placement.RevocableMem] += value
+		}
+		return
+	}
 	switch r.Name {
 	case "cpus":
 		v[placement.CPUs] += value
@@ -59,32 +71,42 @@ func addTo(v *placement.Vector, r *mesos.Resource) {
 		v[placement.Disk] += value
 	case "gpus":
 		v[placement.GPUs] += value
+	case networkResource:
+		v[placement.Network] += value
 	}
 }
 
 func plain(r *mesos.Resource) bool {
 	return r.GetType() == mesos.SCALAR && len(r.Reservations) == 0 && r.Reservation == nil &&
 		(r.Role == nil || *r.Role == "*") &&
-		r.Revocable == nil && r.Shared == nil && r.Disk == nil && r.ProviderID == nil
+		r.Shared == nil && r.Disk == nil && r.ProviderID == nil
 }
 
+// endpoint is host:port of an agent's HTTP API, with https:// before it where it
+// speaks TLS: then by the name that its certificate has.
 func endpoint(o *mesos.Offer) string {
-	address := o.GetURL().GetAddress()
+	address, scheme := o.GetURL().GetAddress(), ""
 	host := address.GetIP()
+	if o.GetURL().GetScheme() == "https" {
+		host, scheme = address.GetHostname(), "https://"
+	}
 	if host == "" {
-		host = address.GetHostname()
+		host = cmp.Or(address.GetHostname(), address.GetIP())
 	}
 	if host == "" {
 		return ""
 	}
-	return net.JoinHostPort(host, strconv.Itoa(int(address.GetPort())))
+	return scheme + net.JoinHostPort(host, strconv.Itoa(int(address.GetPort())))
 }
 
 // scalars gives the resources of a task or executor, allocated to a role.
 func scalars(v placement.Vector, role string) []mesos.Resource {
 	var out []mesos.Resource
-	for i, name := range [...]string{placement.CPUs: "cpus", placement.Mem: "mem", placement.Disk: "disk", placement.GPUs: "gpus"} {
-		if v[i] <= 0 {
+	for i, name := range [...]string{
+		placement.CPUs: "cpus", placement.Mem: "mem", placement.Disk: "disk", placement.GPUs: "gpus", placement.Network: networkResource,
+		placement.RevocableCPUs: "cpus", placement.RevocableMem: "mem",
+	} {
+		if v[i] <= 0 || name == "" {
 			continue
 		}
 		r := mesos.Resource{
@@ -92,9 +114,10 @@ func scalars(v placement.Vector, role string) []mesos.Resource {
 			Type:   mesos.SCALAR.Enum(),
 			Scalar: &mesos.Value_Scalar{Value: float64(v[i]/1000) + float64(v[i]%1000)/1000},
 		}
-		if role != "" {
-			r.AllocationInfo = &mesos.Resource_AllocationInfo{Role: &role}
+		if i == placement.RevocableCPUs || i == placement.RevocableMem {
+			r.Revocable = &mesos.Resource_RevocableInfo{}
 		}
+		r.AllocationInfo = allocatedTo(role)
 		out = append(out, r)
 	}
 	return out
@@ -107,15 +130,18 @@ func (r Resources) vector() placement.Vector {
 	v[placement.Mem] = (r.Mem + mb - 1) / mb * 1000
 	v[placement.Disk] = (r.Disk + mb - 1) / mb * 1000
 	v[placement.GPUs] = int64(r.GPUs) * 1000
+	v[placement.Ports] = int64(r.Ports) * 1000
+	v[placement.Network] = placement.Milli(r.Network)
 	return v
 }
 
 func resourcesOf(v placement.Vector) Resources {
 	return Resources{
-		CPUs: float64(v[placement.CPUs]) / 1000,
-		Mem:  v[placement.Mem] / 1000 * mb,
-		Disk: v[placement.Disk] / 1000 * mb,
-		GPUs: int(v[placement.GPUs] / 1000),
+		CPUs:  float64(v[placement.CPUs]) / 1000,
+		Mem:   v[placement.Mem] / 1000 * mb,
+		Disk:  v[placement.Disk] / 1000 * mb,
+		GPUs:  int(v[placement.GPUs] / 1000),
+		Ports: int(v[placement.Ports] / 1000), Network: float64(v[placement.Network]) / 1000,
 	}
 }
 
@@ -150,14 +176,30 @@ func (b *offerBook) remove(id string) bool {
 	return true
 }
 
-// take hands out all offers of an agent.
-func (b *offerBook) take(agentID string) []*offer {
-	offers := b.byAgent[agentID]
-	delete(b.byAgent, agentID)
+// take hands out all offers of an agent to a role: one ACCEPT cannot use others
+// with them.
+func (b *offerBook) take(agentID, role string) []*offer {
+	offers := ofRole(b.byAgent[agentID], role)
 	for _, o := range offers {
-		delete(b.byID, o.id.Value)
+		b.remove(o.id.Value)
 	}
 	return offers
+}
+
+// agentLost forgets all offers of an agent.
+func (b *offerBook) agentLost(agentID string) {
+	for _, o := range slices.Clone(b.byAgent[agentID]) {
+		b.remove(o.id.Value)
+	}
+}
+
+func ofRole(offers []*offer, role string) (out []*offer) {
+	for _, o := range offers {
+		if o.role == role {
+			out = append(out, o)
+		}
+	}
+	return out
 }
 
 func (b *offerBook) free(agentID string) placement.Vector {
@@ -169,15 +211,29 @@ func (b *offerBook) free(agentID string) placement.Vector {
 }
 
 // expired takes out the offers received before a time.
-func (b *offerBook) expired(before time.Time) []mesos.OfferID {
-	var ids []mesos.OfferID
+func (b *offerBook) expired(before time.Time) (out []*offer) {
 	for id, o := range b.byID {
 		if o.at.Before(before) {
-			ids = append(ids, o.id)
+			out = append(out, o)
 			b.remove(id)
 		}
 	}
-	return ids
+	return out
+}
+
+// elsewhere takes out the offers to roles in which nothing waits, while tasks wait
+// in others: these cannot use them.
+func (b *offerBook) elsewhere(waiting map[string]int) (out []*offer) {
+	if len(waiting) == 0 {
+		return nil
+	}
+	for id, o := range b.byID {
+		if waiting[o.role] == 0 {
+			out = append(out, o)
+			b.remove(id)
+		}
+	}
+	return out
 }
 
 func offerIDs(offers []*offer) []mesos.OfferID {

@@ -13,7 +13,13 @@ type waiting struct {
 	Task
 	need     placement.Vector
 	executor *executor
-	before   int // tasks of the same owner and priority before it, at the last match
+	// preferred are the ways to run it that are tried first; plain is what they have
+	// taken the place of.
+	preferred []way
+	plain     *way
+	group     string // see Config.GroupOf
+	rules     *rules // nil for none
+	before    int    // tasks of the same owner and priority before it, at the last match
 }
 
 // whole is what the task needs where its executor has yet to start.

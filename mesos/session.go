@@ -5,9 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -21,11 +18,6 @@ var (
 	errFailedOver = errors.New("failed over to another scheduler")
 )
 
-// redirectError sends the next SUBSCRIBE to another master.
-type redirectError struct{ to string }
-
-func (e *redirectError) Error() string { return "the leading master is " + e.to }
-
 // session is one subscription.
 type session struct {
 	f      *Framework
@@ -34,6 +26,7 @@ type session struct {
 	sender *sender
 	end    context.CancelCauseFunc
 	master string
+	roles  []string // that it began with
 }
 
 // call queues a call of this subscription.
@@ -80,7 +73,7 @@ func (f *Framework) subscribeLoop(ctx context.Context) error {
 			return err
 		}
 		// A subscription that has lasted clears the record.
-		if !opened.IsZero() && time.Since(opened) > f.cfg.Timings.BackoffMax {
+		if !opened.IsZero() && time.Since(opened) > f.cfg.Timings.BackoffMax || errors.Is(err, errLeaderMoved) {
 			failures = 0
 		}
 		hint = ""
@@ -96,10 +89,27 @@ func (f *Framework) subscribeLoop(ctx context.Context) error {
 			wait = backoff(failures, f.cfg.Timings.BackoffMin, f.cfg.Timings.BackoffMax)
 		}
 		failures++
-		if !sleep(ctx, wait) {
+		if f.pause(ctx, wait) {
+			failures = 0
+		}
+		if ctx.Err() != nil {
 			return nil
 		}
 	}
+}
+
+// pause waits, but no longer than until ZooKeeper names another leading master:
+// that one is asked at once.
+func (f *Framework) pause(ctx context.Context, d time.Duration) (news bool) {
+	if f.detector == nil || d == 0 {
+		sleep(ctx, d)
+		return false
+	}
+	waiting, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	leader, _, _ := f.detector.now()
+	f.detector.follow(waiting, leader, func(error) { news = true })
+	return news
 }
 
 // maxRedirects are followed without a pause: masters in the middle of an election
@@ -113,7 +123,7 @@ func (f *Framework) sayOnce(quiet *bool, err error) {
 	}
 	*quiet = true
 	f.log.Warn("not subscribed to a Mesos master; trying again until it is back",
-		"masters", strings.Join(f.cfg.Masters, ","), "error", err)
+		"masters", f.cfg.addresses(), "error", err)
 }
 
 func sleep(ctx context.Context, d time.Duration) bool {
@@ -130,24 +140,33 @@ func sleep(ctx context.Context, d time.Duration) bool {
 // subscribe holds one subscription until it ends. opened is zero if it never
 // came to be.
 func (f *Framework) subscribe(ctx context.Context, hint string, back func(master string)) (opened time.Time, err error) {
-	base, err := f.findLeader(ctx, hint)
+	leader, err := f.findLeader(ctx, hint)
 	if err != nil {
 		f.noteTrouble(err)
 		return opened, err
 	}
+	base := leader.base
 	if err := f.lease.Confirm(ctx); err != nil {
 		err = fmt.Errorf("before subscribing: %w", err)
 		f.noteTrouble(err)
 		return opened, err
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
+	var following sync.WaitGroup
+	defer following.Wait()
 	defer cancel(nil)
+	if f.detector != nil {
+		following.Go(func() { f.detector.follow(ctx, leader, cancel) })
+	}
 
 	c := newClient(&f.cfg, base)
 	defer c.close()
 	guard := newWatchdog(f.cfg.Timings.Call, func() { cancel(errSilent) })
 	defer guard.stop()
-	stream, err := c.subscribe(ctx, calls.Subscribe(f.frameworkInfo()))
+	f.mu.Lock()
+	roles := f.resubscribe()
+	f.mu.Unlock()
+	stream, err := c.subscribe(ctx, calls.Subscribe(f.frameworkInfo(roles)))
 	if err != nil {
 		err = f.subscribeError(base, cause(ctx, err))
 		f.noteTrouble(err)
@@ -155,7 +174,7 @@ func (f *Framework) subscribe(ctx context.Context, hint string, back func(master
 	}
 	defer stream.Close()
 
-	s := &session{f: f, client: c, master: base, end: cancel}
+	s := &session{f: f, client: c, master: base, end: cancel, roles: roles}
 	s.sender = newSender(s.send)
 	opened, err = s.serve(ctx, stream, guard, back)
 	return opened, err
@@ -228,103 +247,19 @@ func (s *session) opening(e *scheduler.Event) error {
 	case scheduler.Event_ERROR:
 		err := streamError(e)
 		if !errors.Is(err, ErrFrameworkRemoved) && !errors.Is(err, errFailedOver) {
-			err = fmt.Errorf("%w: %w (check roles, principal and the master's ACLs)", ErrRefused, err)
+			err = s.refusedBy(err)
 		}
 		return err
 	}
 	return fmt.Errorf("the event stream begins with %s", e.Type)
 }
 
-// streamError reads an ERROR event; Mesos tells the cases apart by text only
-// (src/master/master.cpp).
-func streamError(e *scheduler.Event) error {
-	message := e.GetError().GetMessage()
-	switch {
-	case strings.Contains(message, "has been removed"):
-		return ErrFrameworkRemoved
-	case strings.Contains(message, "failed over"):
-		return errFailedOver
-	}
-	return fmt.Errorf("the master reports: %s", message)
-}
-
-// subscribeError says what to do about a refused SUBSCRIBE.
-func (f *Framework) subscribeError(base string, err error) error {
-	var status *statusError
-	if !errors.As(err, &status) {
-		return fmt.Errorf("subscribe to %s: %w", base, err)
-	}
-	switch status.code {
-	case http.StatusTemporaryRedirect:
-		if status.location != "" {
-			return &redirectError{status.location}
-		}
-	case http.StatusUnauthorized:
-		return fmt.Errorf("%w: %s does not accept the credentials of principal %q: set principal and secret as in the master's --credentials (%w)",
-			ErrRefused, base, f.cfg.Principal, status)
-	case http.StatusForbidden:
-		return fmt.Errorf("%w: %s does not let principal %q register with roles %v as user %q: change register_frameworks and run_tasks in its --acls (%w)",
-			ErrRefused, base, f.cfg.Principal, f.cfg.Roles, f.cfg.User, status)
-	case http.StatusBadRequest, http.StatusMethodNotAllowed, http.StatusNotAcceptable, http.StatusUnsupportedMediaType:
-		return fmt.Errorf("%w: %s: principal %q, roles %v: %w", ErrRefused, base, f.cfg.Principal, f.cfg.Roles, status)
-	}
-	return fmt.Errorf("subscribe to %s: %w", base, status)
-}
-
-// findLeader asks the masters, the hinted one first, until one knows the leader.
-func (f *Framework) findLeader(ctx context.Context, hint string) (string, error) {
-	candidates := f.cfg.Masters
-	if hint != "" {
-		candidates = append([]string{hint}, candidates...)
-	}
-	var errs []error
-	var asked []string
-	for i := 0; i < len(candidates) && ctx.Err() == nil; i++ {
-		base := candidates[i]
-		if slices.Contains(asked, base) {
-			continue
-		}
-		asked = append(asked, base)
-		err := f.leads(ctx, base)
-		var redirect *redirectError
-		switch {
-		case err == nil:
-			return base, nil
-		case errors.As(err, &redirect) && len(asked) <= len(f.cfg.Masters)+maxRedirects:
-			candidates = slices.Insert(slices.Clone(candidates), i+1, redirect.to)
-		}
-		errs = append(errs, fmt.Errorf("%s: %w", base, err))
-	}
-	// Not wrapped: where a redirect has led nowhere there is none to follow.
-	return "", fmt.Errorf("no leading master: %v", cause(ctx, errors.Join(errs...)))
-}
-
-// leads tells by nil that a master leads, or may: who is not let in to the
-// operator API learns from the answer to SUBSCRIBE.
-func (f *Framework) leads(ctx context.Context, base string) error {
-	c := newClient(&f.cfg, base)
-	defer c.close()
-	info, err := c.leader(ctx)
-	var status *statusError
-	switch {
-	case err == nil && info == nil:
-		return errors.New("it knows of no leading master")
-	case err == nil || !errors.As(err, &status):
-		return err
-	case status.location != "":
-		return &redirectError{status.location}
-	case status.code >= 500 || status.code == http.StatusTemporaryRedirect || status.code == http.StatusTooManyRequests:
-		return err
-	}
-	return nil
-}
-
-func (f *Framework) frameworkInfo() *mesos.FrameworkInfo {
+func (f *Framework) frameworkInfo(roles []string) *mesos.FrameworkInfo {
 	info := &mesos.FrameworkInfo{
 		ID:              &mesos.FrameworkID{Value: f.cfg.FrameworkID},
 		Name:            f.cfg.Name,
 		User:            f.cfg.User,
-		Roles:           f.cfg.Roles,
+		Roles:           roles,
 		Checkpoint:      ptr(true),
 		FailoverTimeout: ptr(f.cfg.FailoverTimeout.Seconds()),
 	}
@@ -341,9 +276,13 @@ func (f *Framework) frameworkInfo() *mesos.FrameworkInfo {
 		mesos.FrameworkInfo_Capability_TASK_KILLING_STATE,
 		mesos.FrameworkInfo_Capability_MULTI_ROLE,
 		mesos.FrameworkInfo_Capability_RESERVATION_REFINEMENT,
+		mesos.FrameworkInfo_Capability_REVOCABLE_RESOURCES,
 	}
 	if f.cfg.GPUs {
 		capabilities = append(capabilities, mesos.FrameworkInfo_Capability_GPU_RESOURCES)
+	}
+	if f.cfg.RemoteRegions {
+		capabilities = append(capabilities, mesos.FrameworkInfo_Capability_REGION_AWARE)
 	}
 	for _, c := range capabilities {
 		info.Capabilities = append(info.Capabilities, mesos.FrameworkInfo_Capability{Type: c})

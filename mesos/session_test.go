@@ -47,7 +47,7 @@ func TestSubscribeSaysWhoWeAre(t *testing.T) {
 	for _, c := range info.Capabilities {
 		capabilities = append(capabilities, c.Type.String())
 	}
-	want := []string{"PARTITION_AWARE", "TASK_KILLING_STATE", "MULTI_ROLE", "RESERVATION_REFINEMENT", "GPU_RESOURCES"}
+	want := []string{"PARTITION_AWARE", "TASK_KILLING_STATE", "MULTI_ROLE", "RESERVATION_REFINEMENT", "REVOCABLE_RESOURCES", "GPU_RESOURCES"}
 	if !slices.Equal(capabilities, want) {
 		t.Errorf("capabilities %v, want %v", capabilities, want)
 	}
@@ -462,7 +462,7 @@ func TestConfig(t *testing.T) {
 			}
 		})
 	}
-	urls, err := masterURLs([]string{"a, http://b:1 ,https://c", "a:5050"})
+	urls, _, err := resolveMasters([]string{"a, http://b:1 ,https://c", "a:5050"})
 	if want := []string{"http://a:5050", "http://b:1", "https://c:5050"}; err != nil || !slices.Equal(urls, want) {
 		t.Errorf("masters are %v, %v; want %v", urls, err, want)
 	}

@@ -23,6 +23,7 @@ func (f *Framework) survey(now time.Time) {
 		ctx, cancel := context.WithTimeout(s.ctx, f.cfg.Timings.Call)
 		defer cancel()
 		agents, err := s.client.agents(ctx)
+		quotas := s.quotas(ctx)
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		switch {
@@ -31,6 +32,7 @@ func (f *Framework) survey(now time.Time) {
 			f.log.Debug("the master does not tell of its agents", "error", err)
 		default:
 			f.table.surveyed(agents, f.cfg.GPUs, time.Now(), f.cfg.Timings)
+			f.quotas = quotas
 		}
 	})
 }
@@ -41,7 +43,7 @@ func (t *table) surveyed(list []master.Response_GetAgents_Agent, gpus bool, now 
 	for i := range list {
 		info := &list[i]
 		id := info.AgentInfo.GetID().GetValue()
-		if id == "" || !info.Active {
+		if id == "" || !info.Active && closedBy(info) == "" {
 			continue
 		}
 		here[id] = true
@@ -50,6 +52,7 @@ func (t *table) surveyed(list []master.Response_GetAgents_Agent, gpus bool, now 
 			a.Hostname = info.AgentInfo.Hostname
 		}
 		a.surveyed, a.closed = now, closedBy(info)
+		a.values = agentValues(info.AgentInfo.Hostname, info.AgentInfo.Attributes, info.AgentInfo.Domain)
 		a.total = plainSum(info.TotalResources)
 		a.spare(a.total.Sub(plainSum(info.AllocatedResources)), now.Add(limits.Survey+limits.Call))
 		if a.total[placement.GPUs] > 0 && !gpus && a.lastOffer.IsZero() {
@@ -77,6 +80,7 @@ func closedBy(info *master.Response_GetAgents_Agent) string {
 // plainSum adds up the resources that this framework can use; see newOffer.
 func plainSum(resources []mesos.Resource) (sum placement.Vector) {
 	for i := range resources {
+		addPorts(&sum, &resources[i])
 		if r := &resources[i]; plain(r) {
 			addTo(&sum, r)
 		}

@@ -18,11 +18,15 @@ type record struct {
 	executorID string
 	owner      string
 	need       placement.Vector
-	since      time.Time // of the state
-	news       time.Time // launch or last update
-	launched   time.Time // by this process; zero for an adopted task
+	since      time.Time     // of the state
+	news       time.Time     // launch or last update
+	launched   time.Time     // by this process; zero for an adopted task
+	lasts      time.Duration // at most, from the launch on; 0 if nobody knows
+	ends       time.Time     // at the latest; zero if nobody knows
 	adopted    bool
 	cancel     cancellation
+	group      string // of the task; see Config.GroupOf
+	counted    string // the agent under which it is counted in groups
 }
 
 // cancellation says what has become of a task while it was being placed.
@@ -48,6 +52,8 @@ type agentRecord struct {
 	closed    string           // why the master offers nothing of it, "" if it may
 	launched  time.Time        // last launch
 	blame     blame
+	window    window            // of maintenance, as the last offer said
+	values    map[string]string // of the keys of constraints; nil if nobody has told. Never changed, only replaced
 }
 
 // capacity is what the agent could hold for us, as far as is known.
@@ -79,6 +85,8 @@ type table struct {
 	agents  map[string]*agentRecord
 	avoided map[string]*agentRecord     // those of agents on which nothing new is placed now
 	held    map[string]placement.Vector // by owner, of tasks not yet ended
+	groupOf func(taskID string) string
+	groups  map[string]map[string]int // live tasks by group and agent
 }
 
 func newTable() *table {
@@ -87,6 +95,8 @@ func newTable() *table {
 		agents:  make(map[string]*agentRecord),
 		avoided: make(map[string]*agentRecord),
 		held:    make(map[string]placement.Vector),
+		groupOf: func(string) string { return "" },
+		groups:  make(map[string]map[string]int),
 	}
 }
 
@@ -112,9 +122,11 @@ func (a *agentRecord) executor(id string, now time.Time) *executorRecord {
 func (t *table) place(task *waiting, agentID string, now time.Time) {
 	r := &record{
 		id: task.ID, state: placing, agentID: agentID, executorID: task.executor.id,
-		owner: task.Owner, need: task.need, since: now, news: now,
+		owner: task.Owner, need: task.need, since: now, news: now, group: task.group,
+		lasts: task.bounded(),
 	}
 	t.tasks[r.id] = r
+	t.count(r)
 	t.held[r.owner] = t.held[r.owner].Add(r.need)
 	a := t.agent(agentID)
 	fresh := a.executors[r.executorID] == nil
@@ -142,6 +154,9 @@ func (t *table) launched(id string, now time.Time) {
 		return
 	}
 	r.state, r.since, r.news, r.launched = Staging, now, now, now
+	if r.lasts > 0 {
+		r.ends = now.Add(r.lasts)
+	}
 	t.agent(r.agentID).launched = now
 	t.enlist(r, now)
 }
@@ -153,7 +168,7 @@ func (t *table) observe(u Update, now time.Time) {
 		if !u.State.Live() && u.UUID == nil {
 			return // Mesos holds nothing, and neither do we
 		}
-		r = &record{id: u.TaskID, since: now, adopted: true}
+		r = &record{id: u.TaskID, since: now, adopted: true, group: t.groupOf(u.TaskID)}
 		t.tasks[u.TaskID] = r
 	}
 	if r.state != u.State {
@@ -167,6 +182,7 @@ func (t *table) observe(u Update, now time.Time) {
 		r.executorID = u.ExecutorID
 	}
 	if u.State.Live() {
+		t.count(r)
 		t.enlist(r, now)
 		return
 	}
@@ -189,6 +205,7 @@ func (t *table) enlist(r *record, now time.Time) {
 
 // release gives back what a task holds, once.
 func (t *table) release(r *record, now time.Time) {
+	t.uncount(r)
 	if r.need != (placement.Vector{}) {
 		left := t.held[r.owner].Sub(r.need)
 		if left == (placement.Vector{}) {
@@ -245,7 +262,8 @@ func (t *table) describe(id, owner string, need placement.Vector) {
 func (t *table) offered(o *offer, now time.Time) {
 	a := t.agent(o.agent.ID)
 	a.Agent = o.agent
-	a.lastOffer, a.closed = now, ""
+	a.lastOffer, a.closed, a.values = now, "", o.values
+	a.window = o.window
 	for _, id := range o.executors {
 		a.executor(id, now).started = true
 	}

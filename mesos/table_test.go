@@ -93,7 +93,7 @@ func TestExecutorsFollowTheirTasks(t *testing.T) {
 	}
 }
 
-func TestOfferCountsPlainResourcesOnly(t *testing.T) {
+func TestOfferCountsPlainAndRevocableResources(t *testing.T) {
 	o := testOffer("o1", "a1", 4, 400)
 	scalar := func(change func(*mesos.Resource)) {
 		r := mesos.Resource{Name: "cpus", Type: mesos.SCALAR.Enum(), Scalar: &mesos.Value_Scalar{Value: 100}}
@@ -108,11 +108,15 @@ func TestOfferCountsPlainResourcesOnly(t *testing.T) {
 	scalar(func(r *mesos.Resource) { r.Name, r.Type, r.Scalar = "ports", mesos.RANGES.Enum(), nil })
 	scalar(func(r *mesos.Resource) { r.Name, r.Scalar.Value = "gpus", 2 })
 	got := newOffer(&o, epoch)
-	if want := (placement.Vector{4000, 400_000, 4_000_000, 2000}); got.free != want {
+	if want := (placement.Vector{4000, 400_000, 4_000_000, 2000, placement.RevocableCPUs: 100_000}); got.free != want {
 		t.Errorf("free is %v, want %v", got.free, want)
 	}
 	o.Unavailability = &mesos.Unavailability{Start: mesos.TimeInfo{Nanoseconds: epoch.Add(time.Hour).UnixNano()}}
-	if newOffer(&o, epoch).down || !newOffer(&o, epoch.Add(time.Hour)).down {
+	w := newOffer(&o, epoch).window
+	if left, down := w.left(epoch); left != time.Hour || down {
+		t.Errorf("before its maintenance window an agent has %v left, down %t", left, down)
+	}
+	if _, down := w.left(epoch.Add(time.Hour)); !down {
 		t.Error("an agent is down from the start of its maintenance window")
 	}
 }

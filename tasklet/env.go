@@ -14,8 +14,11 @@ const (
 	EnvStep        = "BAAS_STEP"
 	EnvPartition   = "BAAS_PARTITION" // index from 0
 	EnvAttempt     = "BAAS_ATTEMPT"   // from 1
+	EnvPort        = "BAAS_PORT"      // the first of BAAS_PORTS; both only where the step asks for ports
+	EnvPorts       = "BAAS_PORTS"     // the ports that it may listen on, separated by spaces
 	EnvApp         = "BAAS_APP"
 	EnvOwner       = "BAAS_OWNER"
+	EnvFetched     = "BAAS_FETCHED" // directory of what the step has the agent fetch
 )
 
 const (
@@ -24,6 +27,8 @@ const (
 	CommitFile = "commit"
 	// OutputsFile, inside BAAS_OUTPUTS, is a JSON object of output values.
 	OutputsFile = "outputs.json"
+	// FetchedDir, in the sandbox of the executor, is BAAS_FETCHED.
+	FetchedDir = "fetched"
 )
 
 // InputVariable gives the environment variable of an input: upper case, with

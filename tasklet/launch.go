@@ -34,6 +34,15 @@ type Launch struct {
 	Env     map[string]string `json:"env,omitempty"`
 	Outputs []Output          `json:"outputs,omitempty"`
 	Limits  Limits            `json:"limits"`
+	// Ports of the agent that the task may listen on; its partitions share them.
+	Ports []int `json:"ports,omitempty"`
+
+	// Fetched tells that the agent has fetched files into the sandbox.
+	Fetched bool `json:"fetched,omitempty"`
+
+	// Secrets that the command gets, without their values and refs: agents keep
+	// launch data on disk. The executor asks for the values.
+	Secrets []Secret `json:"secrets,omitempty"`
 
 	// Bundle holds the app's files (tar, zstd or gzip by its magic number),
 	// unpacked once per executor; nil when the step needs none.

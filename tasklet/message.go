@@ -26,6 +26,9 @@ type Request struct {
 	Name      string `json:"name,omitempty"` // of the output or input
 	File      int    `json:"file,omitempty"` // index in Input.Files
 
+	// Key is the public key that secrets are sealed with, for RoleSecrets.
+	Key []byte `json:"key,omitempty"`
+
 	// Multipart is set for objects over MaxSinglePut.
 	Multipart *Multipart `json:"multipart,omitempty"`
 }
@@ -41,6 +44,8 @@ const (
 	RoleLog        Role = "log"        // PUT
 	RoleCheckpoint Role = "checkpoint" // PUT
 	RoleResult     Role = "result"     // PUT
+	// RoleSecrets asks for the values of Launch.Secrets instead of a URL.
+	RoleSecrets Role = "secrets"
 )
 
 // Multipart moves one upload on by one move. All moves may be repeated.
@@ -81,6 +86,8 @@ type Grant struct {
 	PartSize int64          `json:"part_size,omitempty"` // bytes; all parts but the last
 	Parts    map[int]string `json:"parts,omitempty"`     // URL by part number
 	Done     bool           `json:"done,omitempty"`      // Complete or Abort took effect
+	// Sealed holds the values of Launch.Secrets, see SealSecrets.
+	Sealed []byte `json:"sealed,omitempty"`
 	// Error is final for this request: what was asked for cannot be had.
 	Error string `json:"error,omitempty"`
 }

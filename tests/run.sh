@@ -20,6 +20,8 @@ need() { # need COMMAND PACKAGE
 }
 need gcc gcc # the race detector
 need chromium chromium
+need java default-jre-headless
+need /usr/share/zookeeper/bin/zkServer.sh zookeeper
 
 STATICCHECK=honnef.co/go/tools/cmd/staticcheck@v0.8.2
 WORKFLOWCHECK=go.temporal.io/sdk/contrib/tools/workflowcheck@v0.6.0

@@ -12,9 +12,11 @@ import (
 
 	"go.temporal.io/sdk/client"
 
+	"github.com/baas-batch/baas/activities"
 	"github.com/baas-batch/baas/api"
 	"github.com/baas-batch/baas/flow"
 	"github.com/baas-batch/baas/mesos"
+	"github.com/baas-batch/baas/secrets"
 	"github.com/baas-batch/baas/storage"
 )
 
@@ -25,6 +27,13 @@ type Config struct {
 	Namespace string // of Client; "default" if empty
 	Store     storage.Store
 	Catalog   flow.Catalog
+	// Secrets gives steps their secrets; nil: steps that name any fail.
+	Secrets *secrets.Keeper
+	// Images pins images to digests when a run starts; nil: they stay as they are.
+	Images activities.ImagePinner
+	// Users are rules OWNER=USER: whom the steps of an owner ("*" for all) may run
+	// as. Without one, steps that name a user fail.
+	Users []string
 
 	// Framework is the name under which workers share one Mesos framework;
 	// api.DefaultFramework if empty.

@@ -26,8 +26,9 @@ type leader struct {
 	resigned   chan struct{}
 	resignOnce sync.Once
 
-	mu   sync.Mutex
-	term *term
+	mu      sync.Mutex
+	term    *term
+	refusal string // by which Mesos refused the last term; said already
 }
 
 // term is one term of leadership with all that serves it.
@@ -57,6 +58,17 @@ func (l *leader) leading() bool {
 	default:
 		return false
 	}
+}
+
+// framework gives the framework that this worker leads and what is in hand; nil
+// while it does not lead.
+func (l *leader) framework() (*mesos.Framework, activities.Load) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.term == nil {
+		return nil, activities.Load{}
+	}
+	return l.term.fw, l.term.handoff.Load()
 }
 
 // load tells what this worker has in hand as the leader; nothing while it does
@@ -90,17 +102,60 @@ func (l *leader) LeadFramework(ctx context.Context, in api.LeadInput) (api.LeadR
 	if err != nil {
 		return api.LeadResult{}, err
 	}
-	l.log.Info("leading the framework", "framework", in.Framework, "framework_id", in.FrameworkID, "leader", l.cfg.Identity)
+	l.log.Log(ctx, l.level(), "leading the framework", "framework", in.Framework, "framework_id", in.FrameworkID, "leader", l.cfg.Identity)
 	err = l.serve(ctx, t)
 	l.end(t)
+	if errors.Is(err, mesos.ErrRefused) {
+		return api.LeadResult{}, l.refused(err)
+	}
 	l.log.Info("no longer leading", "framework", in.Framework, "reason", err)
 	if errors.Is(err, mesos.ErrFrameworkRemoved) {
+		l.log.Error("Mesos has removed the framework and ended all its tasks: a new framework ID is chosen; "+
+			"what ran is placed again, but steps that run at most once fail until a person restarts their runs",
+			"framework", in.Framework, "framework_id", in.FrameworkID, "error", err)
 		return api.LeadResult{Removed: true, Reason: err.Error()}, nil
 	}
 	if errors.Is(err, errResigned) || errors.Is(err, mesos.ErrLeaseLost) {
 		return api.LeadResult{}, handOver(err)
 	}
 	return api.LeadResult{}, err
+}
+
+// refusedPause is between two tries of a framework that Mesos refuses: a person has
+// something to mend.
+const refusedPause = 15 * time.Second
+
+// level keeps the tries that follow a refusal quiet.
+func (l *leader) level() slog.Level {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.refusal != "" {
+		return slog.LevelDebug
+	}
+	return slog.LevelInfo
+}
+
+// refused says a refusal once, and has Temporal try again after a pause, maybe with a
+// worker that is configured otherwise.
+func (l *leader) refused(err error) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	level := slog.LevelError
+	if l.refusal == err.Error() {
+		level = slog.LevelDebug
+	}
+	l.refusal = err.Error()
+	l.log.Log(context.Background(), level, "no framework: trying again until this is mended", "every", refusedPause, "error", err)
+	return temporal.NewApplicationErrorWithOptions(err.Error(), "MesosRefuses", temporal.ApplicationErrorOptions{
+		NextRetryDelay: refusedPause, Cause: err,
+	})
+}
+
+// accepted ends what refused began.
+func (l *leader) accepted() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.refusal = ""
 }
 
 // handOver gives the leadership to the next worker at once, and is no cause for
@@ -121,6 +176,8 @@ func (l *leader) begin(in api.LeadInput, token []byte, lease *lease) (*term, err
 		Temporal:         l.cfg.Client,
 		Namespace:        l.cfg.Namespace,
 		Store:            l.cfg.Store,
+		Secrets:          l.cfg.Secrets,
+		Users:            l.cfg.Users,
 		Leading:          lease.Valid,
 		Leader:           l.cfg.Identity,
 		Framework:        l.cfg.Framework,
@@ -130,7 +187,7 @@ func (l *leader) begin(in api.LeadInput, token []byte, lease *lease) (*term, err
 		MaxTasks:         l.cfg.MaxTasks,
 	})
 	cfg := l.cfg.Mesos
-	cfg.FrameworkID = in.FrameworkID
+	cfg.FrameworkID, cfg.GroupOf = in.FrameworkID, activities.StepOf
 	if cfg.Logger == nil {
 		cfg.Logger = l.log
 	}
@@ -163,6 +220,7 @@ func (l *leader) serve(ctx context.Context, t *term) error {
 
 	select {
 	case <-t.handoff.Ready():
+		l.accepted()
 		if err := l.poll(t); err != nil {
 			return err
 		}
@@ -224,6 +282,7 @@ func (l *leader) poll(t *term) error {
 		Interceptors:      []interceptor.WorkerInterceptor{&alive{}},
 	})
 	control.RegisterActivityWithOptions(t.handoff.KillTasks, activity.RegisterOptions{Name: api.ActivityKillTasks})
+	control.RegisterActivityWithOptions((&inspector{leader: l.cfg.Identity, fw: t.fw}).inspect, activity.RegisterOptions{Name: api.ActivityInspect})
 	for _, w := range []sdkworker.Worker{launch, control} {
 		if err := w.Start(); err != nil {
 			t.stopPolling()

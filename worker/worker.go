@@ -41,7 +41,7 @@ func Start(ctx context.Context, cfg Config) (*Worker, error) {
 		Interceptors:      []interceptor.WorkerInterceptor{&alive{}},
 	})
 	workflows.Register(w.main)
-	preparer := &activities.Preparer{Store: cfg.Store, Catalog: cfg.Catalog, Settings: cfg.settings()}
+	preparer := &activities.Preparer{Store: cfg.Store, Catalog: cfg.Catalog, Settings: cfg.settings(), Images: cfg.Images}
 	w.main.RegisterActivityWithOptions(preparer.Prepare, activity.RegisterOptions{Name: api.ActivityPrepare})
 	w.main.RegisterActivityWithOptions(preparer.SaveInstance, activity.RegisterOptions{Name: api.ActivitySaveInstance})
 

@@ -19,4 +19,5 @@ import (
 func Register(r worker.WorkflowRegistry) {
 	r.RegisterWorkflowWithOptions(BatchFlow, workflow.RegisterOptions{Name: api.WorkflowBatchFlow})
 	r.RegisterWorkflowWithOptions(MesosFramework, workflow.RegisterOptions{Name: api.WorkflowFramework})
+	r.RegisterWorkflowWithOptions(InspectMesos, workflow.RegisterOptions{Name: api.WorkflowInspect})
 }

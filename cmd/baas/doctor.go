@@ -41,7 +41,7 @@ func (p parts) doctor(ctx context.Context, t cli.Target, o cli.EmbedOptions) []c
 	}
 	findings = append(findings, checkTemporal(ctx, t)...)
 	if t.Mesos != "" {
-		findings = append(findings, checkMesos(ctx, t.Mesos))
+		findings = append(findings, checkMesos(ctx, t))
 	}
 	return append(findings, checkStorage(ctx, t.Storage))
 }
@@ -144,11 +144,12 @@ func checkWorkers(ctx context.Context, c client.Client) cli.Finding {
 }
 
 // checkMesos asks the master for its agents (GET_AGENTS of the v1 operator API).
-func checkMesos(ctx context.Context, master string) cli.Finding {
+func checkMesos(ctx context.Context, t cli.Target) cli.Finding {
 	f := cli.Finding{Part: "mesos", Level: cli.Good}
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
-	agents, err := countAgents(ctx, master)
+	master := t.Mesos
+	agents, err := countAgents(ctx, t)
 	switch {
 	case err != nil:
 		f.Level, f.Says, f.Advice = cli.Unreachable, fmt.Sprintf("%s: %v", master, err), "start the master, or see its log"
@@ -160,14 +161,23 @@ func checkMesos(ctx context.Context, master string) cli.Finding {
 	return f
 }
 
-func countAgents(ctx context.Context, master string) (int, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, master+"/api/v1", strings.NewReader(`{"type":"GET_AGENTS"}`))
+func countAgents(ctx context.Context, t cli.Target) (int, error) {
+	access, err := t.MesosAccess.Open()
+	if err != nil {
+		return 0, err
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, t.Mesos+"/api/v1", strings.NewReader(`{"type":"GET_AGENTS"}`))
 	if err != nil {
 		return 0, err
 	}
 	request.Header.Set("Content-Type", "application/json")
 	request.Header.Set("Accept", "application/json")
-	response, err := http.DefaultClient.Do(request)
+	if access.Principal != "" && access.Secret != "" {
+		request.SetBasicAuth(access.Principal, access.Secret)
+	}
+	transport := &http.Transport{TLSClientConfig: access.TLS}
+	defer transport.CloseIdleConnections()
+	response, err := transport.RoundTrip(request) // follows no redirect
 	if err != nil {
 		return 0, err
 	}

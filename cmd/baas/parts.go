@@ -35,7 +35,7 @@ func (p parts) all() cli.Parts {
 func (p parts) connect(ctx context.Context, t cli.Target) (*cli.Platform, error) {
 	config := starter.Config{
 		Namespace: t.Temporal.Namespace, Address: t.Temporal.HostPort,
-		Catalog: p.catalog, ReadLive: mesos.ReadFile,
+		Catalog: p.catalog, ReadLive: t.ReadLive(),
 	}
 	if t.Storage != "" {
 		store, err := openStore(ctx, t.Storage)
@@ -90,7 +90,7 @@ func dial(ctx context.Context, t cli.Target) (client.Client, error) {
 func (p parts) embed(ctx context.Context, o cli.EmbedOptions) (*cli.Platform, error) {
 	platform, err := local.Start(ctx, local.Config{
 		DataDir: o.DataDir, Ephemeral: !o.Persistent, Executor: o.Executor,
-		Version: o.Version, Catalog: p.catalog, Logger: o.Logger,
+		Version: o.Version, Catalog: p.catalog, Secrets: o.Secrets, Users: o.Users, Logger: o.Logger,
 		Port: o.Port, UIPort: o.UIPort, Agents: o.Agents, CPUs: o.CPUs, MemMB: o.MemMB,
 	})
 	if err != nil {
@@ -137,20 +137,32 @@ func (p parts) work(ctx context.Context, o cli.WorkerOptions) error {
 	if err != nil {
 		return err
 	}
-	w, err := worker.Start(ctx, worker.Config{
+	config := worker.Config{
 		Client: temporal, Namespace: o.Temporal.Namespace, Store: store, Catalog: p.catalog,
+		Secrets: o.Secrets, Users: o.Users,
 		Framework: o.Framework, LeaseTimeout: o.LeaseTimeout, Logger: o.Logger,
 		Mesos: mesos.Config{
-			Masters: o.Masters, User: o.User, Principal: o.Principal, Secret: o.Secret, WebUI: o.UI,
-			ExecutorURI: executor, ExecutorSHA256: sha256,
+			Masters: o.Masters, User: o.User, Role: o.Role, Principal: o.Access.Principal, Secret: o.Access.Secret, TLS: o.TLS, WebUI: o.UI,
+			RemoteRegions: o.RemoteRegions, ExecutorURI: executor, ExecutorSHA256: sha256,
 		},
-	})
+	}
+	if o.Images != nil {
+		config.Images = o.Images
+	}
+	w, err := worker.Start(ctx, config)
 	if err != nil {
 		return err
 	}
+	defer w.Stop()
+	if o.Metrics != "" {
+		stop, err := serveMetrics(o.Metrics, w.Collector())
+		if err != nil {
+			return err
+		}
+		defer stop()
+	}
 	o.Started()
 	<-ctx.Done()
-	w.Stop()
 	return nil
 }
 

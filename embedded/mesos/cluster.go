@@ -5,10 +5,12 @@
 package mesos
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -180,8 +182,12 @@ type node struct {
 
 func (n *node) start(address string) error {
 	cfg := n.cluster.cfg.Agent
-	cfg.WorkDir, cfg.Listen, cfg.Hostname = n.dir, address, host
-	cfg.Resources, cfg.Attributes = n.spec.Resources, n.spec.Attributes
+	if n.spec.Host != "" {
+		address = net.JoinHostPort(n.spec.Host, strconv.Itoa(portOf(address)))
+	}
+	cfg.WorkDir, cfg.Listen, cfg.Hostname = n.dir, address, cmp.Or(n.spec.Host, host)
+	cfg.Resources, cfg.Attributes, cfg.Revocable = n.spec.Resources, n.spec.Attributes, n.spec.Revocable
+	cfg.Domain = n.spec.Domain
 	cfg.Logger = n.cluster.log.With("part", "agent", "dir", filepath.Base(n.dir))
 	a, err := agent.New(cfg)
 	if err != nil {

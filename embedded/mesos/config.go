@@ -44,6 +44,14 @@ type AgentConfig struct {
 	// memory and disk, no GPUs.
 	Resources  []api.Resource
 	Attributes []api.Attribute
+	// Domain is the agent's region and zone. The master has none of its own, so all
+	// agents count as near: frameworks need not be region-aware.
+	Domain *api.DomainInfo
+	// Revocable scalars are offered beyond Resources; see Cluster.Revoke.
+	Revocable []api.Resource
+	// Host is a loopback address of the agent's own (127.0.0.2, say), by default
+	// 127.0.0.1. Mesos tells machines apart by it: in offers, in maintenance.
+	Host string
 }
 
 func (c *Config) setDefaults() error {

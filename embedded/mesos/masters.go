@@ -25,10 +25,11 @@ const none = -1
 // seat is one master of the cluster, whether it runs or not.
 type seat struct {
 	address string
+	scheme  string
 	master  *master.Master // nil after KillMaster
 }
 
-func (s *seat) url() string { return "http://" + s.address }
+func (s *seat) url() string { return s.scheme + "://" + s.address }
 
 // startMaster starts a master as a standby. c.mu is held, or nobody else knows c.
 func (c *Cluster) startMaster(i int, listener net.Listener) error {
@@ -261,6 +262,10 @@ func relisten(ctx context.Context, address string) (net.Listener, error) {
 // free.
 func (c *Cluster) openMasters(known ports) error {
 	before := slices.Concat([]int{known.Master}, known.Standbys)
+	scheme := "http"
+	if c.cfg.Master.TLS != nil {
+		scheme = "https"
+	}
 	for i := range c.cfg.Masters {
 		var wanted []int
 		if i < len(before) {
@@ -273,7 +278,7 @@ func (c *Cluster) openMasters(known ports) error {
 		if err != nil {
 			return err
 		}
-		c.masters = append(c.masters, &seat{address: listener.Addr().String()})
+		c.masters = append(c.masters, &seat{address: listener.Addr().String(), scheme: scheme})
 		if err := c.startMaster(i, listener); err != nil {
 			return err
 		}

@@ -45,6 +45,12 @@ func (w *wire) Pong(id api.AgentID) {
 	}
 }
 
+func (w *wire) Oversubscribe(id api.AgentID, revocable []api.Resource) {
+	if w.up() {
+		w.Master.Oversubscribe(id, revocable)
+	}
+}
+
 func (w *wire) Update(u link.StatusUpdate) {
 	var fate link.Fate
 	if w.faults.Update != nil && w.up() {
@@ -147,6 +153,12 @@ func (e agentEnd) FrameworkMessage(f api.FrameworkID, x api.ExecutorID, data []b
 func (e agentEnd) Acknowledge(f api.FrameworkID, t api.TaskID, uuid []byte) {
 	if e.wire.up() {
 		e.agent.Acknowledge(f, t, uuid)
+	}
+}
+
+func (e agentEnd) Drain(config *api.DrainConfig) {
+	if e.wire.up() {
+		e.agent.Drain(config)
 	}
 }
 

@@ -25,16 +25,30 @@ type Task struct {
 	Strict bool
 	// LastResort lets the task go to agents that are Avoided.
 	LastResort bool
+	// Role is the Mesos role that the task's resources must be offered to.
+	Role string
+	// Rather are ways to run the task that are tried first, in this order.
+	Rather []Way
+	// Lasts is how long the task may take, in nanoseconds; 0 if nobody knows.
+	Lasts int64
+	// Rules say which agents the task may go to; nil for all.
+	Rules *Rules
 }
 
 // Agent is what one agent has to give in this batch.
 type Agent struct {
 	ID   string
+	Role string // that its resources are offered to
 	Free Vector
+	// Left is the time until the agent goes away, in nanoseconds; 0 if it stays.
+	// Only tasks that surely end before are placed there.
+	Left int64
 	// Avoided agents take only tasks for which they are the last resort.
 	Avoided bool
 	// Executors that live there, and whether they take tasks.
 	Executors map[string]Executor
+	// Values of the keys of constraints; see Constraint.
+	Values map[string]string
 }
 
 // Executor is the state of an executor on an agent.
@@ -63,6 +77,8 @@ type Round struct {
 // Assignment puts one task on one agent; both are indices into the Round.
 type Assignment struct {
 	Task, Agent int
+	// Way is 0 for the task's own Need and Executor, or n for its n-th of Rather.
+	Way int
 	// Starts tells that this task's executor has to be started there: set on the
 	// first task of each new executor.
 	Starts bool
@@ -78,13 +94,17 @@ type Placer struct {
 	agents []agent
 	scale  Vector // most that any agent has to give, to compare dimensions
 	failed map[class]struct{}
+	scopes map[*Rules]*scope
 }
 
 // class is what two tasks have in common that fit or do not fit together.
 type class struct {
 	need, overhead Vector
-	executor       string
+	executor, role string
+	lasts          int64
 	lastResort     bool
+	scope          *scope
+	placed         int // of the scope, where a placement may open agents
 }
 
 type agent struct {
@@ -139,9 +159,11 @@ func (p *Placer) start(r *Round) {
 	if p.byName == nil {
 		p.byName = make(map[string]*owner)
 		p.failed = make(map[class]struct{})
+		p.scopes = make(map[*Rules]*scope)
 	}
 	clear(p.byName)
 	clear(p.failed)
+	clear(p.scopes)
 }
 
 // level serves the tasks of one priority: again and again the oldest task of the
@@ -154,7 +176,7 @@ func (p *Placer) level(tasks []int, out []Assignment) []Assignment {
 		o.queue = o.queue[1:]
 		if a, ok := p.place(i); ok {
 			out = append(out, a)
-			o.held = o.held.Add(p.round.Tasks[i].Need)
+			o.held = o.held.Add(p.round.Tasks[i].need(a.Way))
 			o.share = o.held.Share(p.round.Total)
 		}
 		if len(o.queue) == 0 {
@@ -185,20 +207,23 @@ func (p *Placer) fill(tasks []int) {
 	heap.Init(&p.owners)
 }
 
-// place puts one task on the agent that it fills best.
-func (p *Placer) place(i int) (Assignment, bool) {
-	t := &p.round.Tasks[i]
+// fit puts task i, as t describes it, on the agent that it fills best.
+func (p *Placer) fit(i int, t *Task) (Assignment, bool) {
 	// What is free only shrinks within a round, and a started executor costs at
 	// least what it saves later, so a class that did not fit will not fit again.
-	c := class{t.Need, t.Overhead, t.Executor, t.LastResort}
+	s := p.scope(t.Rules)
+	c := class{need: t.Need, overhead: t.Overhead, executor: t.Executor, role: t.Role, lasts: t.Lasts, lastResort: t.LastResort, scope: s}
+	if s != nil {
+		c.placed = s.placed
+	}
 	if len(t.Avoid) == 0 {
 		if _, failed := p.failed[c]; failed {
 			return Assignment{}, false
 		}
 	}
-	best := p.best(t, true)
+	best := p.best(t, s, true)
 	if best < 0 && len(t.Avoid) > 0 && !t.Strict {
-		best = p.best(t, false)
+		best = p.best(t, s, false)
 	}
 	if best < 0 {
 		if len(t.Avoid) == 0 {
@@ -206,6 +231,7 @@ func (p *Placer) place(i int) (Assignment, bool) {
 		}
 		return Assignment{}, false
 	}
+	s.take(best)
 	cost, state := p.cost(t, best)
 	a := &p.agents[best]
 	a.free = a.free.Sub(cost)
@@ -218,13 +244,30 @@ func (p *Placer) place(i int) (Assignment, bool) {
 	return Assignment{Task: i, Agent: best, Starts: state == Absent}, true
 }
 
-// best gives the agent with a living executor, if there is one with room, and
-// among equals the one that has least left afterwards; -1 if none fits.
-func (p *Placer) best(t *Task, avoid bool) int {
-	best, bestWarm, bestLeft := -1, false, 0.0
+// scope gives what rules mean in this round; nil for none.
+func (p *Placer) scope(r *Rules) *scope {
+	if r == nil || len(r.Constraints) == 0 {
+		return nil
+	}
+	s := p.scopes[r]
+	if s == nil {
+		s = newScope(r, p.round.Agents)
+		p.scopes[r] = s
+	}
+	return s
+}
+
+// best gives the agent with the fewest tasks to spread, among equals one with a
+// living executor, and among those the one that has least left afterwards; -1 if
+// none fits.
+func (p *Placer) best(t *Task, s *scope, avoid bool) int {
+	best, bestWarm, bestLeft, bestCrowd := -1, false, 0.0, 0
 	for i := range p.agents {
+		if s != nil && !s.admits(i) {
+			continue
+		}
 		a := &p.agents[i]
-		if a.avoided && !t.LastResort || !t.Need.Fits(a.free) {
+		if a.avoided && !t.LastResort || !t.Need.Fits(a.free) || !t.mayUse(&p.round.Agents[i]) {
 			continue // told without a look into maps: most agents of a full cluster
 		}
 		cost, state := p.cost(t, i)
@@ -234,13 +277,13 @@ func (p *Placer) best(t *Task, avoid bool) int {
 		if avoid && slices.Contains(t.Avoid, p.round.Agents[i].ID) {
 			continue
 		}
-		warm := state == Alive
-		if bestWarm && !warm {
+		warm, crowd := state == Alive, s.crowd(i)
+		if best >= 0 && (crowd > bestCrowd || crowd == bestCrowd && bestWarm && !warm) {
 			continue
 		}
 		left := p.left(a.free.Sub(cost))
-		if best < 0 || warm && !bestWarm || left < bestLeft {
-			best, bestWarm, bestLeft = i, warm, left
+		if best < 0 || crowd < bestCrowd || warm && !bestWarm || left < bestLeft {
+			best, bestWarm, bestLeft, bestCrowd = i, warm, left, crowd
 		}
 	}
 	return best
@@ -251,7 +294,7 @@ func (p *Placer) best(t *Task, avoid bool) int {
 // away from the agents that have them.
 func (p *Placer) left(v Vector) float64 {
 	sum := 0.0
-	for i := range v {
+	for i := range Ports {
 		if p.scale[i] > 0 {
 			sum += float64(v[i]) / float64(p.scale[i])
 		}

@@ -3,9 +3,9 @@ package placement
 import "math"
 
 // Vector is an amount of each resource in thousandths: of a CPU, a megabyte, a
-// GPU. Mesos itself computes with three decimals (src/common/values.cpp), so sums
+// GPU, a port, a megabit per second. Mesos itself computes with three decimals (src/common/values.cpp), so sums
 // and differences here are exact where floats would drift.
-type Vector [4]int64
+type Vector [8]int64
 
 // The dimensions of a Vector.
 const (
@@ -13,6 +13,11 @@ const (
 	Mem
 	Disk
 	GPUs
+	Ports
+	Network
+	// What Mesos may take back at any moment (revocable resources).
+	RevocableCPUs
+	RevocableMem
 )
 
 // Milli converts a scalar as Mesos does: to three decimals, rounded.

@@ -172,6 +172,9 @@ var _ link.Agent = (*plot)(nil)
 
 func (p *plot) Registered(id mesos.AgentID) { p.id = id }
 
+// Drain is never asked for.
+func (p *plot) Drain(*mesos.DrainConfig) {}
+
 // RunTask starts a task at once.
 func (p *plot) RunTask(framework mesos.FrameworkInfo, task mesos.TaskInfo, _ bool) {
 	f := p.farm

@@ -13,7 +13,8 @@
 // agent. Environment:
 //
 //	BAAS_TEST_MESOS              masters, one or all, in any order; the leading one is asked for
-//	BAAS_TEST_MESOS_CREDENTIALS  principal:secret, if the master asks for any
+//	BAAS_TEST_MESOS_CREDENTIALS  file with principal and secret, if the master asks for
+//	                             any: JSON {"principal": …, "secret": …}, or both in a line
 //	BAAS_TEST_MESOS_USER         runs the executors, known to the agents; default: the user of the test
 //	BAAS_TEST_MESOS_ROLE         role to subscribe with; default *
 //	BAAS_TEST_MESOS_SERVE        host[:port] at which agents reach the test; default: the address
@@ -28,8 +29,10 @@
 //     tell offers that return in time from those that do not.
 //   - Master flags: --authenticate_http_frameworks with credentials for
 //     BAAS_TEST_MESOS_CREDENTIALS, or none; ACLs that let its principal register and
-//     tear down frameworks in the role, run tasks as the user, and view frameworks,
-//     tasks, executors and agents. --allocation_interval of at most 1 s,
+//     tear down frameworks in the role and those below it (below "conformance", if it
+//     is *), run tasks as the user, view frameworks, tasks, executors and agents, set
+//     and read quota, drain and reactivate agents, and change the maintenance
+//     schedule, which the test puts back. --allocation_interval of at most 1 s,
 //     --max_completed_frameworks of at least 20, no --offer_timeout below 1 min,
 //     --min_allocatable_resources as it is by default. No TLS other than with
 //     certificates that this machine trusts.

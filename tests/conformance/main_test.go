@@ -3,6 +3,7 @@ package conformance
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -15,7 +16,9 @@ import (
 	api "github.com/mesos/mesos-go/api/v1/lib"
 
 	"github.com/baas-batch/baas/embedded/mesos"
+	"github.com/baas-batch/baas/embedded/mesos/master"
 	"github.com/baas-batch/baas/embedded/mesos/mesostest"
+	scheduler "github.com/baas-batch/baas/mesos"
 )
 
 // target is the cluster under test.
@@ -41,7 +44,11 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) (code int, err error) {
-	target.options.Principal, target.options.Secret, _ = strings.Cut(os.Getenv("BAAS_TEST_MESOS_CREDENTIALS"), ":")
+	if path := os.Getenv("BAAS_TEST_MESOS_CREDENTIALS"); path != "" {
+		if target.options.Principal, target.options.Secret, err = scheduler.ReadCredentials(path); err != nil {
+			return 0, err
+		}
+	}
 	target.role = cmp.Or(os.Getenv("BAAS_TEST_MESOS_ROLE"), api.DefaultRole)
 	if target.user = os.Getenv("BAAS_TEST_MESOS_USER"); target.user == "" {
 		u, err := user.Current()
@@ -71,7 +78,11 @@ func runEmbedded(m *testing.M) (int, error) {
 	defer os.RemoveAll(dir)
 	ctx, cancel := context.WithTimeout(context.Background(), mesostest.Patience)
 	defer cancel()
-	c, err := mesos.Start(ctx, mesos.Config{Dir: dir, Masters: 2, Agents: []mesos.AgentConfig{{
+	if target.options.Principal == "" {
+		target.options.Principal, target.options.Secret = "conformance", rand.Text()
+	}
+	credentials := map[string]string{target.options.Principal: target.options.Secret}
+	c, err := mesos.Start(ctx, mesos.Config{Dir: dir, Masters: 2, Master: master.Config{Credentials: credentials}, Agents: []mesos.AgentConfig{{
 		Resources: []api.Resource{mesostest.Scalar("cpus", 4), mesostest.Scalar("mem", 2048), mesostest.Scalar("disk", 100)},
 	}}})
 	if err != nil {

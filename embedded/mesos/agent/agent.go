@@ -13,6 +13,7 @@ package agent
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -74,7 +75,9 @@ type Agent struct {
 	link       *masterLink
 	retry      *time.Timer // of the registration
 	ping       *time.Timer
-	onIdle     func() // while terminating: called when the last framework is gone
+	draining   *mesos.DrainConfig // nil while the agent is not drained
+	revocable  []mesos.Resource   // to give beyond info.Resources
+	onIdle     func()             // while terminating: called when the last framework is gone
 }
 
 // New recovers what an earlier agent left in the work directory, and starts to
@@ -129,6 +132,7 @@ func (a *Agent) open() (err error) {
 		return errors.Join(err, listener.Close())
 	}
 
+	a.revocable = a.cfg.Revocable
 	a.ctx, a.cancel = context.WithCancel(context.Background())
 	a.box = newMailbox()
 	a.box.call(func() { a.recover(recovered) })
@@ -136,6 +140,9 @@ func (a *Agent) open() (err error) {
 		Handler:           a.handler(),
 		ReadHeaderTimeout: 30 * time.Second,
 		ErrorLog:          slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
+	}
+	if a.cfg.TLS != nil {
+		listener = tls.NewListener(listener, a.cfg.TLS)
 	}
 	a.work.Go(func() { _ = a.server.Serve(listener) }) // ends with Close
 	a.work.Go(a.watchContainers)

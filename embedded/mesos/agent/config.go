@@ -2,6 +2,7 @@ package agent
 
 import (
 	"bufio"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -37,8 +38,12 @@ type Config struct {
 	// GPUs are counted, not isolated.
 	Resources  []mesos.Resource
 	Attributes []mesos.Attribute
-	Logger     *slog.Logger // default: discards
-	LogFile    string       // served as /slave/log; may be empty
+	Domain     *mesos.DomainInfo // region and zone; nil for none
+	// Revocable scalars are offered beyond Resources, as those of an agent with a
+	// resource estimator are, until Revoke takes them back.
+	Revocable []mesos.Resource
+	Logger    *slog.Logger // default: discards
+	LogFile   string       // served as /slave/log; may be empty
 
 	RecoveryTimeout               time.Duration // 15 min
 	ExecutorRegistrationTimeout   time.Duration // 1 min
@@ -57,6 +62,14 @@ type Config struct {
 	// EnforceDiskQuota destroys a container whose sandbox outgrows the disk of its
 	// executor and tasks (--enforce_container_disk_quota, with the disk/du isolator).
 	EnforceDiskQuota bool
+	// Credentials maps principals to secrets. If there are any, /files and the
+	// operator API ask for HTTP basic authentication (--authenticate_http_readonly,
+	// --authenticate_http_readwrite).
+	Credentials map[string]string
+	// TLS, if set, serves https (LIBPROCESS_SSL_ENABLED). Executors are told to trust
+	// the authority in the file TLSCA, an absolute path that they can read.
+	TLS   *tls.Config
+	TLSCA string
 	// AuthenticateExecutors gives executors a token without which their calls
 	// are refused (--authenticate_http_executors).
 	AuthenticateExecutors bool

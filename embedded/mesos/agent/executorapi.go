@@ -214,6 +214,7 @@ func (a *Agent) subscribe(call executor.Call, holder *claims, events *eventStrea
 		},
 	})
 	a.sendQueued(e)
+	a.drainExecutor(f, e)
 	a.log.Info("executor has subscribed", "framework", f.id().Value, "executor", e.id().Value)
 	a.checkRecovered()
 	return e, nil

@@ -73,6 +73,8 @@ func (m *master) Unregister(mesos.AgentID) {
 	m.unregistered++
 }
 
+func (m *master) Oversubscribe(mesos.AgentID, []mesos.Resource) {}
+
 func (m *master) Pong(mesos.AgentID) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"crypto/sha256"
+	"crypto/subtle"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -35,10 +37,10 @@ func refuse(code int, format string, args ...any) *httpError {
 func (a *Agent) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/api/v1/executor", a.serveExecutor)
-	mux.HandleFunc("/api/v1", a.serveOperator)
-	mux.HandleFunc("GET /files/browse", a.serveBrowse)
-	mux.HandleFunc("GET /files/read", a.serveRead)
-	mux.HandleFunc("GET /files/download", a.serveDownload)
+	mux.HandleFunc("/api/v1", a.letIn("mesos-agent-readwrite", a.serveOperator))
+	mux.HandleFunc("GET /files/browse", a.letIn("mesos-agent-readonly", a.serveBrowse))
+	mux.HandleFunc("GET /files/read", a.letIn("mesos-agent-readonly", a.serveRead))
+	mux.HandleFunc("GET /files/download", a.letIn("mesos-agent-readonly", a.serveDownload))
 	mux.HandleFunc("GET /health", func(http.ResponseWriter, *http.Request) {})
 	mux.HandleFunc("GET /version", func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, map[string]string{"version": Version})
@@ -48,6 +50,22 @@ func (a *Agent) handler() http.Handler {
 	outer.Handle("/slave(1)/", http.StripPrefix("/slave(1)", mux))
 	outer.Handle("/", mux)
 	return outer
+}
+
+// letIn asks for a credential where any are configured.
+func (a *Agent) letIn(realm string, serve http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if principal, secret, _ := r.BasicAuth(); len(a.cfg.Credentials) > 0 {
+			want, known := a.cfg.Credentials[principal]
+			given, wanted := sha256.Sum256([]byte(secret)), sha256.Sum256([]byte(want))
+			if subtle.ConstantTimeCompare(given[:], wanted[:]) != 1 || !known {
+				w.Header().Set("WWW-Authenticate", fmt.Sprintf("Basic realm=%q", realm))
+				http.Error(w, "401 Unauthorized.", http.StatusUnauthorized)
+				return
+			}
+		}
+		serve(w, r)
+	}
 }
 
 func fail(w http.ResponseWriter, err error) {

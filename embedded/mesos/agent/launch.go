@@ -324,6 +324,10 @@ func (a *Agent) environment(f *framework, e *executorRun) []string {
 		"MESOS_HTTP_COMMAND_EXECUTOR=0",
 		"MESOS_EXECUTOR_SHUTDOWN_GRACE_PERIOD=" + duration(grace),
 	}
+	if a.cfg.TLS != nil {
+		// Mesos' operators set these by --executor_environment_variables.
+		env = append(env, "LIBPROCESS_SSL_ENABLED=1", "LIBPROCESS_SSL_VERIFY_SERVER_CERT=1", "LIBPROCESS_SSL_CA_FILE="+a.cfg.TLSCA)
+	}
 	if ip := os.Getenv("LIBPROCESS_IP"); ip != "" {
 		env = append(env, "LIBPROCESS_IP="+ip)
 	}

@@ -61,6 +61,10 @@ func (l *masterLink) Acknowledge(framework mesos.FrameworkID, task mesos.TaskID,
 	l.post(func(a *Agent) { a.acknowledge(framework, task, uuid) })
 }
 
+func (l *masterLink) Drain(config *mesos.DrainConfig) {
+	l.post(func(a *Agent) { a.drain(config) })
+}
+
 func (l *masterLink) Ping(connected bool) {
 	l.post(func(a *Agent) { a.pinged(connected) })
 }

@@ -53,7 +53,7 @@ func (a *Agent) setInfo(before checkpoints) error {
 		resources = machineResources(a.cfg.WorkDir)
 	}
 	a.info = mesos.AgentInfo{
-		Hostname: a.cfg.Hostname, Port: &number, Resources: resources, Attributes: a.cfg.Attributes,
+		Hostname: a.cfg.Hostname, Port: &number, Resources: resources, Attributes: a.cfg.Attributes, Domain: a.cfg.Domain,
 	}
 	if before.agent == nil {
 		return nil

@@ -147,6 +147,7 @@ func (a *Agent) connected() {
 	a.state = running
 	a.stopTimers()
 	a.resetPing()
+	a.oversubscribe()
 	for _, s := range a.streams {
 		s.resume()
 	}
@@ -186,6 +187,7 @@ func (a *Agent) removed(reason string) {
 			s.end()
 		}
 		a.setID(nil)
+		a.draining = nil
 		a.state = disconnected
 		a.register()
 	})

@@ -35,6 +35,7 @@ func (a *Agent) statusUpdate(f *framework, status mesos.TaskStatus, sender *exec
 		log.Warn("update is ignored: its framework is terminating")
 		return
 	}
+	a.drained(f, &status)
 	e := f.executorOf(status.TaskID)
 	if e == nil {
 		// From the agent, of a task that it does not know; or from an executor,

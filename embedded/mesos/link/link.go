@@ -29,6 +29,9 @@ type Agent interface {
 	FrameworkMessage(framework mesos.FrameworkID, executor mesos.ExecutorID, data []byte)
 	Acknowledge(framework mesos.FrameworkID, task mesos.TaskID, uuid []byte)
 
+	// Drain has the agent kill its tasks and say why of each; nil ends that.
+	Drain(config *mesos.DrainConfig)
+
 	// Ping is answered by Master.Pong; the master counts what is missed.
 	Ping(connected bool)
 }
@@ -41,6 +44,9 @@ type Master interface {
 	Reregister(agent Agent, state AgentState)
 	Unregister(id mesos.AgentID)
 	Pong(id mesos.AgentID)
+	// Oversubscribe tells of revocable resources beside the agent's own: all that
+	// there are now.
+	Oversubscribe(id mesos.AgentID, revocable []mesos.Resource)
 
 	// Update carries a status; Status.UUID is set, and the agent sends it again
 	// until acknowledged. Latest is the newest state that the agent knows of,

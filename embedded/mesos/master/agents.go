@@ -22,6 +22,8 @@ type agent struct {
 	active    bool
 
 	total, used, offered bag
+	revocable            bag          // of total: what may be taken back
+	closedAs             *closedAgent // out of use; nil: in use
 
 	tasks     map[string]map[string]*task     // by framework
 	executors map[string]map[string]*executor // by framework
@@ -59,15 +61,16 @@ func (a *agent) address() string {
 	return net.JoinHostPort(a.info.Hostname, strconv.Itoa(int(a.info.GetPort())))
 }
 
-// url is where frameworks find the agent, path as that of a Mesos agent process.
-func (a *agent) url() *mesos.URL {
+// url is where frameworks find the agent, path as that of a Mesos agent process. As
+// in Mesos, the master takes its own scheme for the agent's.
+func (a *agent) url(scheme string) *mesos.URL {
 	address := mesos.Address{Hostname: ptr(a.info.Hostname), Port: a.info.GetPort()}
 	if net.ParseIP(a.info.Hostname) != nil {
 		address.IP = ptr(a.info.Hostname)
 	} else if a.info.Hostname == "localhost" {
 		address.IP = ptr("127.0.0.1")
 	}
-	return &mesos.URL{Scheme: "http", Address: address, Path: ptr("/slave(1)")}
+	return &mesos.URL{Scheme: scheme, Address: address, Path: ptr("/slave(1)")}
 }
 
 func (a *agent) stopTimers() {
@@ -87,6 +90,9 @@ func (m *Master) register(l link.Agent, info mesos.AgentInfo) {
 	total, ok := bagOf(info.Resources, "")
 	if err := validateResources(info.Resources); err != nil || !ok {
 		m.log.Error("master: agent refused: its resources are invalid or reserved", "host", info.Hostname, "error", err)
+		return
+	}
+	if m.down(info) {
 		return
 	}
 	next := newAgent(l, info, total)
@@ -118,7 +124,7 @@ func (m *Master) register(l link.Agent, info mesos.AgentInfo) {
 func newAgent(l link.Agent, info mesos.AgentInfo, total bag) *agent {
 	return &agent{
 		info: info, link: l, connected: true, active: true,
-		total: total, used: newBag(), offered: newBag(),
+		total: total, used: newBag(), offered: newBag(), revocable: newBag(),
 		tasks:     map[string]map[string]*task{},
 		executors: map[string]map[string]*executor{},
 		offers:    map[string]*offer{},
@@ -128,6 +134,7 @@ func newAgent(l link.Agent, info mesos.AgentInfo, total bag) *agent {
 
 func (m *Master) addAgent(a *agent) {
 	m.agents[a.id] = a
+	a.closedAs = m.registry.closed(a.id)
 	m.total.add(a.total)
 	m.dirty = true
 }
@@ -279,6 +286,7 @@ func (m *Master) removeAgent(a *agent, how removal) {
 		m.rescind(o)
 	}
 	m.dropFilters(a.id)
+	m.dropInverse(func(o *inverseOffer) bool { return o.agent == a }, true)
 	a.stopTimers()
 	delete(m.agents, a.id)
 	m.total.sub(a.total)

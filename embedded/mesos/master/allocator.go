@@ -1,6 +1,7 @@
 package master
 
 import (
+	"cmp"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -149,35 +150,112 @@ func (m *Master) suppress(f *framework, named []string) {
 	}
 }
 
-// allocate offers what is free: each agent's rest goes, whole, to the framework
-// with the smallest dominant share in the role with the smallest dominant share
-// (DRF), among those that want it.
+// grant is what one allocation gives to a framework in a role.
+type grant struct {
+	framework *framework
+	role      string
+}
+
+// allocation is one run of the allocator.
+type allocation struct {
+	m      *Master
+	tree   *roleTree
+	agents []*agent
+	rest   map[*agent]bag // free, and not granted yet
+	free   bag            // sum of rest
+	grants map[*agent]map[grant]bag
+	given  map[grant]bag // sum of grants
+}
+
+// allocate offers what is free, each agent's rest whole as far as quota allows:
+// first to roles whose guarantee is not met, then to all, keeping free what is
+// guaranteed and not yet asked for. Among those that want it, the framework with
+// the smallest dominant share gets it, in the role that compares lowest (DRF).
 func (m *Master) allocate() {
 	if m.expireFilters(); !m.dirty {
 		return
 	}
 	m.dirty = false
-	made := map[*framework][]mesos.Offer{}
-	agents := make([]*agent, 0, len(m.agents))
-	for _, a := range m.agents {
-		agents = append(agents, a)
+	a := &allocation{m: m, tree: m.roleTree(), rest: map[*agent]bag{}, free: newBag(), grants: map[*agent]map[grant]bag{}, given: map[grant]bag{}}
+	for _, x := range m.agents {
+		if x.active && !x.closed() {
+			a.agents = append(a.agents, x)
+			a.rest[x] = x.free()
+			a.free.add(a.rest[x])
+		}
 	}
-	rand.Shuffle(len(agents), func(i, j int) { agents[i], agents[j] = agents[j], agents[i] })
-	for _, a := range agents {
-		if !a.active {
-			continue
-		}
-		free := a.free()
-		if free.scalars["cpus"] < minCPUs && free.scalars["mem"] < minMem {
-			continue
-		}
-		if f, role := m.choose(a, free); f != nil {
-			made[f] = append(made[f], m.offer(f, role, a, free))
+	rand.Shuffle(len(a.agents), func(i, j int) { a.agents[i], a.agents[j] = a.agents[j], a.agents[i] })
+	if len(m.quotas) > 0 {
+		a.stage(a.guaranteed)
+	}
+	a.stage(a.spare)
+	made := map[*framework][]mesos.Offer{}
+	for _, x := range a.agents {
+		for g, b := range a.grants[x] {
+			made[g.framework] = append(made[g.framework], m.offer(g.framework, g.role, x, b))
 		}
 	}
 	for f, offers := range made {
 		f.send(&scheduler.Event{Type: scheduler.Event_OFFERS, Offers: &scheduler.Event_Offers{Offers: offers}})
 	}
+}
+
+// stage grants the rest of each agent, part for part, until nobody takes more.
+func (a *allocation) stage(part func(role string, rest bag) bag) {
+	for _, x := range a.agents {
+		for allocatable(a.rest[x]) {
+			g, b, found := a.choose(x, part)
+			if !found {
+				break
+			}
+			if a.grants[x] == nil {
+				a.grants[x] = map[grant]bag{}
+			}
+			if _, has := a.grants[x][g]; !has {
+				a.grants[x][g] = newBag()
+			}
+			a.grants[x][g].add(b)
+			if _, has := a.given[g]; !has {
+				a.given[g] = newBag()
+			}
+			a.given[g].add(b)
+			a.rest[x].sub(b)
+			a.free.sub(b)
+			a.tree.add(g.role, b)
+		}
+	}
+}
+
+// guaranteed is what a role gets of an agent while its guarantee is not met: of
+// what is guaranteed only that, of other resources all that is nobody else's.
+func (a *allocation) guaranteed(role string, rest bag) bag {
+	owed := a.tree.owed(role)
+	if len(owed) == 0 {
+		return newBag()
+	}
+	b := a.spare(role, rest)
+	for name, missing := range owed {
+		b.scalars[name] = min(rest.scalars[name], missing)
+	}
+	a.tree.limit(role, b)
+	return b
+}
+
+// spare is what a role gets of an agent beyond guarantees.
+func (a *allocation) spare(role string, rest bag) bag {
+	b := rest.clone()
+	for name, kept := range a.tree.headroom() {
+		b.scalars[name] = min(b.scalars[name], a.free.scalars[name]-kept)
+	}
+	b.trim()
+	a.tree.limit(role, b)
+	return b
+}
+
+// allocatable tells whether there is enough of something to be offered.
+func allocatable(b bag) bool {
+	return b.scalars["cpus"]+b.scalars["cpus"+revocableMark] >= minCPUs ||
+		b.scalars["mem"]+b.scalars["mem"+revocableMark] >= minMem
 }
 
 func (m *Master) expireFilters() {
@@ -191,37 +269,37 @@ func (m *Master) expireFilters() {
 	}
 }
 
-// choose finds who is offered what is free on an agent; nil for nobody.
-func (m *Master) choose(a *agent, free bag) (best *framework, bestRole string) {
-	var bestShares [2]float64
-	roles := map[string]float64{}
-	roleShare := func(role string) float64 {
-		share, ok := roles[role]
-		if !ok {
-			sum := newBag()
-			for _, f := range m.frameworks {
-				sum.add(f.allocated[role])
-			}
-			share = sum.share(m.total)
-			roles[role] = share
-		}
-		return share
-	}
-	for _, f := range m.frameworks {
-		if f.stream == nil || (a.hasGPUs() && !f.can(mesos.FrameworkInfo_Capability_GPU_RESOURCES)) {
+// choose finds who gets a part of an agent's rest.
+func (a *allocation) choose(x *agent, part func(string, bag) bag) (best grant, what bag, found bool) {
+	for _, f := range a.m.frameworks {
+		if f.stream == nil || (x.hasGPUs() && !f.can(mesos.FrameworkInfo_Capability_GPU_RESOURCES)) {
 			continue
 		}
 		for _, role := range frameworkRoles(&f.info) {
-			if f.suppressed[role] || f.filtered(a.id, role, free) {
+			if f.suppressed[role] || found && a.compare(grant{f, role}, best) >= 0 {
 				continue
 			}
-			shares := [2]float64{roleShare(role), f.allocated[role].share(m.total)}
-			if best == nil || slices.Compare(shares[:], bestShares[:]) < 0 {
-				best, bestRole, bestShares = f, role, shares
+			b := part(role, a.rest[x])
+			if !f.can(mesos.FrameworkInfo_Capability_REVOCABLE_RESOURCES) {
+				b.dropRevocable()
 			}
+			if !allocatable(b) || f.filtered(x.id, role, b) {
+				continue
+			}
+			best, what, found = grant{f, role}, b, true
 		}
 	}
-	return best, bestRole
+	return best, what, found
+}
+
+func (a *allocation) compare(g, h grant) int {
+	share := func(g grant) float64 {
+		held := newBag()
+		held.add(g.framework.allocated[g.role])
+		held.add(a.given[g])
+		return held.share(a.m.total)
+	}
+	return cmp.Or(a.tree.compare(g.role, h.role), cmp.Compare(share(g), share(h)))
 }
 
 func (f *framework) filtered(agent, role string, free bag) bool {
@@ -241,9 +319,10 @@ func (m *Master) offer(f *framework, role string, a *agent, free bag) mesos.Offe
 	o.message.FrameworkID = mesos.FrameworkID{Value: f.id}
 	o.message.AgentID = mesos.AgentID{Value: a.id}
 	o.message.Hostname = a.info.Hostname
-	o.message.URL = a.url()
+	o.message.URL = a.url(m.scheme())
 	o.message.Domain = a.info.Domain
 	o.message.Attributes = a.info.Attributes
+	o.message.Unavailability = m.unavailability(a)
 	o.message.Resources = free.resources(allocatedTo, !f.can(mesos.FrameworkInfo_Capability_RESERVATION_REFINEMENT))
 	for id := range a.executors[f.id] {
 		o.message.ExecutorIDs = append(o.message.ExecutorIDs, mesos.ExecutorID{Value: id})

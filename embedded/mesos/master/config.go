@@ -1,6 +1,7 @@
 package master
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -29,6 +30,13 @@ type Config struct {
 	// Credentials maps principals to secrets. If there are any, the APIs ask for
 	// HTTP basic authentication.
 	Credentials map[string]string
+	// Roles maps principals to the roles that they may use, those below them
+	// included ("a" allows "a/b"); a principal that is not in it may use all. It
+	// stands for register_frameworks of Mesos' --acls.
+	Roles map[string][]string
+	// TLS, if set, serves https (LIBPROCESS_SSL_ENABLED). With ClientAuth it asks for
+	// client certificates (LIBPROCESS_SSL_REQUIRE_CERT).
+	TLS *tls.Config
 	// Standby masters redirect all calls until Elect is called.
 	Standby bool
 	Logger  *slog.Logger

@@ -52,6 +52,7 @@ func (a *fakeAgent) FrameworkMessage(_ mesos.FrameworkID, e mesos.ExecutorID, da
 func (a *fakeAgent) Acknowledge(_ mesos.FrameworkID, t mesos.TaskID, _ []byte) {
 	a.note("ack %s", t.Value)
 }
+func (a *fakeAgent) Drain(config *mesos.DrainConfig) { a.note("drain %v", config != nil) }
 func (a *fakeAgent) Ping(bool) {
 	if !a.deaf {
 		a.m.Pong(*a.info.ID)

@@ -1,6 +1,7 @@
 package master
 
 import (
+	"net/http"
 	"slices"
 	"time"
 
@@ -103,6 +104,10 @@ func (m *Master) subscribe(s *stream, info mesos.FrameworkInfo, suppressed []str
 		refuse(err.Error())
 		return
 	}
+	if roles := frameworkRoles(&info); !m.mayUse(info.GetPrincipal(), roles) {
+		refuse(notAuthorized(roles))
+		return
+	}
 	id := info.GetID().GetValue()
 	if m.completed.has(id) {
 		refuse("Framework has been removed")
@@ -177,6 +182,7 @@ func (m *Master) streamEnded(s *stream) {
 func (m *Master) disconnect(f *framework) {
 	f.stream = nil
 	f.filters = nil
+	m.dropInverse(func(o *inverseOffer) bool { return o.framework == f }, false)
 	for _, o := range f.offers {
 		m.takeBack(o)
 	}
@@ -203,6 +209,11 @@ func (m *Master) updateFramework(f *framework, info mesos.FrameworkInfo, suppres
 		return !slices.Contains(roles, x.role) || (f.suppressed[x.role] && !next[x.role])
 	})
 	f.suppressed = next
+	for _, o := range f.offers {
+		if !slices.Contains(roles, o.role) {
+			m.rescind(o)
+		}
+	}
 	m.dirty = true
 }
 
@@ -213,6 +224,9 @@ func (m *Master) updateFrameworkCall(f *framework, call *scheduler.Call_UpdateFr
 	}
 	if err := validateUpdate(&f.info, &info); err != nil {
 		return badRequest("FrameworkInfo update is not valid: %v", err)
+	}
+	if roles := frameworkRoles(&info); !m.mayUse(info.GetPrincipal(), roles) {
+		return httpErrorf(http.StatusForbidden, "%s", notAuthorized(roles))
 	}
 	if err := validateSuppressed(frameworkRoles(&info), call.SuppressedRoles); err != nil {
 		return badRequest("'UpdateFramework' call is not valid: %v", err)
@@ -234,6 +248,7 @@ func (m *Master) tellAgents(f *framework) {
 // and count as killed, without an update, as nobody is there to take it.
 func (m *Master) removeFramework(f *framework) {
 	m.log.Info("master: framework removed", "framework", f.id)
+	m.dropInverse(func(o *inverseOffer) bool { return o.framework == f }, false)
 	f.stopTimer()
 	for _, o := range f.offers {
 		m.takeBack(o)

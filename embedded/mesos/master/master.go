@@ -2,6 +2,7 @@ package master
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -58,6 +59,12 @@ type state struct {
 	// dirty is set by whatever may make new offers possible.
 	dirty bool
 
+	quotas  map[string]quotaOf // by role
+	weights map[string]float64 // by role; 1 where there is none
+
+	inverse map[string]*inverseOffer
+	answers map[[2]string]inverseAnswer // by framework and agent
+
 	nextFramework, nextOffer, nextAgent int
 }
 
@@ -77,6 +84,9 @@ func New(cfg Config) (*Master, error) {
 			return nil, fmt.Errorf("master: %w", err)
 		}
 	}
+	if cfg.TLS != nil {
+		listener = tls.NewListener(listener, cfg.TLS)
+	}
 	m := &Master{
 		cfg:        cfg,
 		log:        cfg.Logger,
@@ -93,6 +103,8 @@ func New(cfg Config) (*Master, error) {
 			agents:           map[string]*agent{},
 			unreachableTasks: map[string][]link.TaskRef{},
 			offers:           map[string]*offer{},
+			inverse:          map[string]*inverseOffer{},
+			answers:          map[[2]string]inverseAnswer{},
 			total:            newBag(),
 		},
 	}
@@ -132,6 +144,7 @@ func masterInfo(addr net.Addr) mesos.MasterInfo {
 		Address:  &mesos.Address{Hostname: ptr(host), IP: ptr(host), Port: int32(n)},
 		Capabilities: []mesos.MasterInfo_Capability{
 			{Type: mesos.MasterInfo_Capability_AGENT_UPDATE},
+			{Type: mesos.MasterInfo_Capability_AGENT_DRAINING},
 		},
 	}
 	if ip := net.ParseIP(host).To4(); ip != nil {
@@ -141,7 +154,14 @@ func masterInfo(addr net.Addr) mesos.MasterInfo {
 }
 
 // URL is the base URL of the HTTP API.
-func (m *Master) URL() string { return "http://" + m.listener.Addr().String() }
+func (m *Master) URL() string { return m.scheme() + "://" + m.listener.Addr().String() }
+
+func (m *Master) scheme() string {
+	if m.cfg.TLS != nil {
+		return "https"
+	}
+	return "http"
+}
 
 // Ready is closed once the registry is read and the master takes calls. It never
 // is if the registry cannot be read.
@@ -196,6 +216,7 @@ func (m *Master) loop() {
 			}
 		case <-ticker.C:
 			m.allocate()
+			m.inviteToLeave()
 		}
 	}
 }
@@ -208,6 +229,7 @@ func (m *Master) recover() error {
 	m.recoveredAgents = reg.agents()
 	m.unreachable = timesOf(reg.Unreachable)
 	m.gone = timesOf(reg.Gone)
+	m.takeQuotas()
 	if len(m.recoveredAgents) > 0 {
 		m.after(m.cfg.AgentReregisterTimeout, m.recoveredAgentsTimeout)
 	}

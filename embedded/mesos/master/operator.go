@@ -6,6 +6,7 @@ import (
 	"time"
 
 	mesos "github.com/mesos/mesos-go/api/v1/lib"
+	"github.com/mesos/mesos-go/api/v1/lib/maintenance"
 	mastercalls "github.com/mesos/mesos-go/api/v1/lib/master"
 )
 
@@ -30,7 +31,7 @@ func (m *Master) serveOperator(w http.ResponseWriter, r *http.Request, _ string)
 	if refused != nil {
 		return refused
 	}
-	if answer == nil {
+	if answer == nil || answer.Type == mastercalls.Response_UNKNOWN {
 		return nil // 200 without a body
 	}
 	return writeMessage(w, media, answer)
@@ -74,28 +75,102 @@ func (m *Master) operate(call *mastercalls.Call) (*mastercalls.Response, error) 
 	case mastercalls.Call_GET_ROLES:
 		resp.Type = mastercalls.Response_GET_ROLES
 		resp.GetRoles = m.getRoles()
+	case mastercalls.Call_GET_WEIGHTS:
+		resp.Type = mastercalls.Response_GET_WEIGHTS
+		resp.GetWeights = &mastercalls.Response_GetWeights{WeightInfos: slices.Clone(m.registry.content.Weights)}
+	case mastercalls.Call_GET_QUOTA:
+		resp.Type = mastercalls.Response_GET_QUOTA
+		resp.GetQuota = m.getQuota()
+	case mastercalls.Call_GET_MAINTENANCE_SCHEDULE:
+		resp.Type = mastercalls.Response_GET_MAINTENANCE_SCHEDULE
+		resp.GetMaintenanceSchedule = &mastercalls.Response_GetMaintenanceSchedule{
+			Schedule: maintenance.Schedule{Windows: slices.Clone(m.registry.content.Schedule)},
+		}
+	case mastercalls.Call_GET_MAINTENANCE_STATUS:
+		resp.Type = mastercalls.Response_GET_MAINTENANCE_STATUS
+		resp.GetMaintenanceStatus = m.maintenanceStatus()
 	case mastercalls.Call_GET_OPERATIONS:
 		resp.Type = mastercalls.Response_GET_OPERATIONS
 		resp.GetOperations = &mastercalls.Response_GetOperations{}
+	default:
+		return nil, m.change(call)
+	}
+	return resp, nil
+}
+
+// change carries out a call that changes something; it has no answer but 200.
+func (m *Master) change(call *mastercalls.Call) error {
+	expect := func(name string) error {
+		return badRequest("Failed to validate master::Call: Expecting '%s' to be present", name)
+	}
+	switch call.Type {
 	case mastercalls.Call_MARK_AGENT_GONE:
 		if call.MarkAgentGone == nil {
-			return nil, badRequest("Failed to validate master::Call: Expecting 'mark_agent_gone' to be present")
+			return expect("mark_agent_gone")
 		}
-		return nil, m.markGone(call.MarkAgentGone.AgentID.Value)
+		return m.markGone(call.MarkAgentGone.AgentID.Value)
 	case mastercalls.Call_TEARDOWN:
 		if call.Teardown == nil {
-			return nil, badRequest("Failed to validate master::Call: Expecting 'teardown' to be present")
+			return expect("teardown")
 		}
 		f := m.frameworks[call.Teardown.FrameworkID.Value]
 		if f == nil {
-			return nil, badRequest("No framework found with specified ID")
+			return badRequest("No framework found with specified ID")
 		}
 		m.removeFramework(f)
-		return nil, nil
-	default:
-		return nil, httpErrorf(http.StatusNotImplemented, "%s is not supported by this master", call.Type)
+		return nil
+	case mastercalls.Call_UPDATE_QUOTA:
+		if call.UpdateQuota == nil {
+			return expect("update_quota")
+		}
+		return m.updateQuota(call.UpdateQuota)
+	case mastercalls.Call_SET_QUOTA:
+		if call.SetQuota == nil {
+			return expect("set_quota")
+		}
+		return m.setQuota(call.SetQuota.QuotaRequest)
+	case mastercalls.Call_REMOVE_QUOTA:
+		if call.RemoveQuota == nil {
+			return expect("remove_quota")
+		}
+		return m.removeQuota(call.RemoveQuota.Role)
+	case mastercalls.Call_UPDATE_WEIGHTS:
+		if call.UpdateWeights == nil {
+			return expect("update_weights")
+		}
+		return m.updateWeights(call.UpdateWeights.WeightInfos)
+	case mastercalls.Call_UPDATE_MAINTENANCE_SCHEDULE:
+		if call.UpdateMaintenanceSchedule == nil {
+			return expect("update_maintenance_schedule")
+		}
+		return m.updateSchedule(call.UpdateMaintenanceSchedule.Schedule)
+	case mastercalls.Call_START_MAINTENANCE:
+		if call.StartMaintenance == nil {
+			return expect("start_maintenance")
+		}
+		return m.startMaintenance(call.StartMaintenance.Machines)
+	case mastercalls.Call_STOP_MAINTENANCE:
+		if call.StopMaintenance == nil {
+			return expect("stop_maintenance")
+		}
+		return m.stopMaintenance(call.StopMaintenance.Machines)
+	case mastercalls.Call_DRAIN_AGENT:
+		if call.DrainAgent == nil {
+			return expect("drain_agent")
+		}
+		return m.drainAgent(call.DrainAgent)
+	case mastercalls.Call_DEACTIVATE_AGENT:
+		if call.DeactivateAgent == nil {
+			return expect("deactivate_agent")
+		}
+		return m.closeAgent(call.DeactivateAgent.AgentID.Value, nil)
+	case mastercalls.Call_REACTIVATE_AGENT:
+		if call.ReactivateAgent == nil {
+			return expect("reactivate_agent")
+		}
+		return m.reactivateAgent(call.ReactivateAgent.AgentID.Value)
 	}
-	return resp, nil
+	return httpErrorf(http.StatusNotImplemented, "%s is not supported by this master", call.Type)
 }
 
 func (m *Master) getTasks() *mastercalls.Response_GetTasks {
@@ -176,9 +251,18 @@ func optionalTime(t time.Time) *mesos.TimeInfo {
 func (m *Master) getAgents() *mastercalls.Response_GetAgents {
 	out := &mastercalls.Response_GetAgents{}
 	for _, a := range m.agents {
+		var drainStart *mesos.TimeInfo
+		if a.drainInfo() != nil {
+			drainStart = &a.closedAs.Since
+		}
 		out.Agents = append(out.Agents, mastercalls.Response_GetAgents_Agent{
-			AgentInfo:          a.info,
-			Active:             a.active,
+			AgentInfo:   a.info,
+			Active:      a.active && !a.closed(),
+			Deactivated: ptr(a.closed()),
+			DrainInfo:   a.drainInfo(),
+
+			EstimatedDrainStartTime: drainStart,
+
 			Version:            Version,
 			PID:                ptr("slave(1)@" + a.address()),
 			RegisteredTime:     optionalTime(a.registeredAt),
@@ -191,6 +275,7 @@ func (m *Master) getAgents() *mastercalls.Response_GetAgents {
 				{Type: mesos.AgentInfo_Capability_HIERARCHICAL_ROLE},
 				{Type: mesos.AgentInfo_Capability_RESERVATION_REFINEMENT},
 				{Type: mesos.AgentInfo_Capability_TASK_RESOURCE_LIMITS},
+				{Type: mesos.AgentInfo_Capability_AGENT_DRAINING},
 			},
 		})
 	}
@@ -210,27 +295,6 @@ func (m *Master) getExecutors() *mastercalls.Response_GetExecutors {
 				})
 			}
 		}
-	}
-	return out
-}
-
-func (m *Master) getRoles() *mastercalls.Response_GetRoles {
-	held := map[string]bag{mesos.DefaultRole: newBag()}
-	members := map[string][]mesos.FrameworkID{}
-	for _, f := range m.frameworks {
-		for _, role := range frameworkRoles(&f.info) {
-			members[role] = append(members[role], mesos.FrameworkID{Value: f.id})
-			if _, ok := held[role]; !ok {
-				held[role] = newBag()
-			}
-			held[role].add(f.allocated[role])
-		}
-	}
-	out := &mastercalls.Response_GetRoles{}
-	for _, role := range slices.Sorted(slices.Values(keys(held))) {
-		out.Roles = append(out.Roles, mesos.Role{
-			Name: role, Weight: 1, Frameworks: members[role], Resources: held[role].resources("", false),
-		})
 	}
 	return out
 }

@@ -67,7 +67,8 @@ func TestOperatorCalls(t *testing.T) {
 func TestOperatorErrors(t *testing.T) {
 	m := startMaster(t, testConfig())
 	for body, want := range map[string]int{
-		`{"type":"GET_QUOTA"}`:       http.StatusNotImplemented,
+		`{"type":"GET_FLAGS"}`:       http.StatusNotImplemented,
+		`{"type":"DRAIN_AGENT"}`:     http.StatusBadRequest,
 		`{"type":"MARK_AGENT_GONE"}`: http.StatusBadRequest,
 		`{"type":"TEARDOWN","teardown":{"framework_id":{"value":"x"}}}`: http.StatusBadRequest,
 		`{"type":"X"}`: http.StatusBadRequest,

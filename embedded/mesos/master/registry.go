@@ -12,6 +12,8 @@ import (
 	"time"
 
 	mesos "github.com/mesos/mesos-go/api/v1/lib"
+	"github.com/mesos/mesos-go/api/v1/lib/maintenance"
+	"github.com/mesos/mesos-go/api/v1/lib/quota"
 )
 
 // Limits of the registry's lists of unreachable and gone agents (Mesos'
@@ -70,6 +72,12 @@ type registryContent struct {
 	Agents      []mesos.AgentInfo `json:"agents"`
 	Unreachable []agentTime       `json:"unreachable"`
 	Gone        []agentTime       `json:"gone"`
+
+	Quotas   []quota.QuotaConfig  `json:"quotas,omitempty"`
+	Weights  []mesos.WeightInfo   `json:"weights,omitempty"`
+	Schedule []maintenance.Window `json:"schedule,omitempty"`
+	Down     []mesos.MachineID    `json:"down,omitempty"`   // machines in maintenance
+	Closed   []closedAgent        `json:"closed,omitempty"` // agents drained or deactivated
 }
 
 type agentTime struct {
@@ -191,6 +199,25 @@ func (r *registry) markGone(id string, t mesos.TimeInfo) error {
 	r.content.Unreachable = dropTime(r.content.Unreachable, id)
 	r.content.Gone = append(dropTime(r.content.Gone, id), agentTime{id, t})
 	return r.save()
+}
+
+// change writes a changed content, or leaves it as it was.
+func (r *registry) change(f func(*registryContent)) error {
+	old := r.content
+	f(&r.content)
+	if err := r.save(); err != nil {
+		r.content = old
+		return err
+	}
+	return nil
+}
+
+func (r *registry) setQuotas(list []quota.QuotaConfig) error {
+	return r.change(func(c *registryContent) { c.Quotas = list })
+}
+
+func (r *registry) setWeights(list []mesos.WeightInfo) error {
+	return r.change(func(c *registryContent) { c.Weights = list })
 }
 
 func (c *registryContent) agents() map[string]mesos.AgentInfo {

@@ -26,6 +26,9 @@ func (m *Master) reregister(l link.Agent, state link.AgentState) {
 		l.Shutdown("Agent has been marked gone")
 		return
 	}
+	if m.down(state.Info) {
+		return
+	}
 	a := m.agents[id]
 	if a != nil && a.info.Hostname != state.Info.Hostname {
 		l.Shutdown("Agent attempted to reregister with different IP / hostname")
@@ -42,6 +45,7 @@ func (m *Master) reregister(l link.Agent, state link.AgentState) {
 	}
 	m.log.Info("master: agent re-registered", "agent", id, "tasks", len(state.Tasks), "executors", len(state.Executors))
 	m.syncFrameworks(a, state.Frameworks)
+	m.drain(a)
 	m.allocate()
 }
 
@@ -51,6 +55,7 @@ func (m *Master) reconnectAgent(a *agent, l link.Agent, state link.AgentState, t
 		m.dropFilters(a.id)
 	}
 	a.link, a.info, a.reregisteredAt = l, state.Info, time.Now()
+	total.add(a.revocable) // the agent is to tell what of it is still there
 	if !a.total.equal(total) {
 		for _, o := range a.offers {
 			m.rescind(o)

@@ -22,6 +22,38 @@ type bag struct {
 	sets    map[string]map[string]bool
 }
 
+// revocableMark stands after the name of a revocable scalar, as Mesos prints it:
+// for a bag it is another resource.
+const revocableMark = "{REV}"
+
+// nameOf is the name of a resource in a bag.
+func nameOf(r *mesos.Resource) string {
+	if r.Revocable != nil {
+		return r.Name + revocableMark
+	}
+	return r.Name
+}
+
+// dropRevocable leaves out what may be taken back.
+func (b bag) dropRevocable() {
+	for name := range b.scalars {
+		if strings.HasSuffix(name, revocableMark) {
+			delete(b.scalars, name)
+		}
+	}
+}
+
+// mixed names a resource of which b has both the revocable kind and the other, "" if
+// there is none.
+func (b bag) mixed() string {
+	for name := range b.scalars {
+		if plain, is := strings.CutSuffix(name, revocableMark); is && b.scalars[plain] > 0 {
+			return plain
+		}
+	}
+	return ""
+}
+
 // span is a range of numbers, both ends included.
 type span struct{ begin, end uint64 }
 
@@ -37,7 +69,7 @@ func newBag() bag {
 }
 
 // bagOf sums up resources, which must be valid. It reports false if one of them
-// is none that this master ever offers: reserved, revocable, shared, a volume,
+// is none that this master ever offers: reserved, shared, a volume, revocable ports,
 // or allocated to another role than the given one ("" means any).
 func bagOf(resources []mesos.Resource, role string) (bag, bool) {
 	b := newBag()
@@ -48,7 +80,7 @@ func bagOf(resources []mesos.Resource, role string) (bag, bool) {
 		}
 		switch r.GetType() {
 		case mesos.SCALAR:
-			b.scalars[r.Name] += units(r.GetScalar().GetValue())
+			b.scalars[nameOf(r)] += units(r.GetScalar().GetValue())
 		case mesos.RANGES:
 			for _, rg := range r.GetRanges().GetRange() {
 				b.ranges[r.Name] = unite(b.ranges[r.Name], []span{{rg.Begin, rg.End}})
@@ -64,7 +96,7 @@ func bagOf(resources []mesos.Resource, role string) (bag, bool) {
 func plain(r *mesos.Resource) bool {
 	return r.ProviderID == nil && (r.Role == nil || r.GetRole() == mesos.DefaultRole) &&
 		r.Reservation == nil && len(r.Reservations) == 0 && r.Disk == nil &&
-		r.Revocable == nil && r.Shared == nil
+		(r.Revocable == nil || r.GetType() == mesos.SCALAR) && r.Shared == nil
 }
 
 func units(v float64) int64 { return int64(math.Round(v * unitsPerScalar)) }
@@ -189,8 +221,12 @@ func (b bag) share(all bag) float64 {
 func (b bag) resources(role string, starRole bool) []mesos.Resource {
 	var out []mesos.Resource
 	add := func(name string, kind mesos.Value_Type) *mesos.Resource {
-		out = append(out, mesos.Resource{Name: name, Type: kind.Enum()})
+		plain, taken := strings.CutSuffix(name, revocableMark)
+		out = append(out, mesos.Resource{Name: plain, Type: kind.Enum()})
 		r := &out[len(out)-1]
+		if taken {
+			r.Revocable = &mesos.Resource_RevocableInfo{}
+		}
 		if role != "" {
 			r.AllocationInfo = &mesos.Resource_AllocationInfo{Role: ptr(role)}
 		}
@@ -223,7 +259,7 @@ func (b bag) String() string {
 	for _, r := range b.resources("", false) {
 		switch r.GetType() {
 		case mesos.SCALAR:
-			parts = append(parts, r.Name+":"+strconv.FormatFloat(r.Scalar.Value, 'f', -1, 64))
+			parts = append(parts, nameOf(&r)+":"+strconv.FormatFloat(r.Scalar.Value, 'f', -1, 64))
 		case mesos.RANGES:
 			var spans []string
 			for _, s := range b.ranges[r.Name] {
@@ -244,7 +280,7 @@ func (b bag) String() string {
 func sortedNames[V any](m map[string]V) []string {
 	usual := []string{"cpus", "mem", "disk", "gpus", "ports"}
 	rank := func(name string) int {
-		if i := slices.Index(usual, name); i >= 0 {
+		if i := slices.Index(usual, strings.TrimSuffix(name, revocableMark)); i >= 0 {
 			return i
 		}
 		return len(usual)

@@ -69,7 +69,7 @@ func TestBagArithmetic(t *testing.T) {
 func TestBagRefusesWhatIsNeverOffered(t *testing.T) {
 	for name, r := range map[string]mesos.Resource{
 		"reserved":  {Name: "cpus", Type: mesos.SCALAR.Enum(), Scalar: &mesos.Value_Scalar{Value: 1}, Role: ptr("x")},
-		"revocable": {Name: "cpus", Type: mesos.SCALAR.Enum(), Scalar: &mesos.Value_Scalar{Value: 1}, Revocable: &mesos.Resource_RevocableInfo{}},
+		"revocable": {Name: "x", Type: mesos.SET.Enum(), Set: &mesos.Value_Set{Item: []string{"a"}}, Revocable: &mesos.Resource_RevocableInfo{}},
 		"volume":    {Name: "disk", Type: mesos.SCALAR.Enum(), Scalar: &mesos.Value_Scalar{Value: 1}, Disk: &mesos.Resource_DiskInfo{}},
 	} {
 		if _, ok := bagOf([]mesos.Resource{r}, ""); ok {

@@ -150,10 +150,13 @@ func (m *Master) dispatch(f *framework, call *scheduler.Call) (int, error) {
 		m.message(f, call.Message)
 	case scheduler.Call_UPDATE_FRAMEWORK:
 		return http.StatusOK, m.updateFrameworkCall(f, call.UpdateFramework)
-	case scheduler.Call_REQUEST, scheduler.Call_ACCEPT_INVERSE_OFFERS,
-		scheduler.Call_DECLINE_INVERSE_OFFERS, scheduler.Call_ACKNOWLEDGE_OPERATION_STATUS:
+	case scheduler.Call_ACCEPT_INVERSE_OFFERS:
+		m.answerInverse(f, call.AcceptInverseOffers.InverseOfferIDs, true, call.AcceptInverseOffers.Filters)
+	case scheduler.Call_DECLINE_INVERSE_OFFERS:
+		m.answerInverse(f, call.DeclineInverseOffers.InverseOfferIDs, false, call.DeclineInverseOffers.Filters)
+	case scheduler.Call_REQUEST, scheduler.Call_ACKNOWLEDGE_OPERATION_STATUS:
 		// Taken and without effect: Mesos' allocator ignores REQUEST, and this master
-		// has neither maintenance nor operations that anybody could refer to.
+		// has no operations that anybody could refer to.
 	}
 	return http.StatusAccepted, nil
 }

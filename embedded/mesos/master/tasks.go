@@ -156,6 +156,7 @@ func (m *Master) detachTask(t *task) {
 		if len(a.tasks[fw]) == 0 {
 			delete(a.tasks, fw)
 		}
+		defer m.checkDrained(a)
 	}
 	if f := m.frameworks[fw]; f != nil {
 		delete(f.tasks, id)

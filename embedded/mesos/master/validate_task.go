@@ -55,6 +55,9 @@ func (m *Master) validateTask(f *framework, a *agent, role string, t *mesos.Task
 	if plan.newExecutor {
 		needed.add(plan.executor)
 	}
+	if name := both(plan).mixed(); name != "" {
+		return launchPlan{}, fmt.Errorf("task and its executor cannot use both revocable and non-revocable '%s' at the same time", name)
+	}
 	if !rest.contains(needed) {
 		return launchPlan{}, fmt.Errorf("total resources %s required by task and its executor is more than available %s", needed, rest)
 	}
@@ -62,6 +65,13 @@ func (m *Master) validateTask(f *framework, a *agent, role string, t *mesos.Task
 		return launchPlan{}, errors.New("only tasks in a task group may have 'share_cgroups' set to 'false'")
 	}
 	return plan, nil
+}
+
+// both is what a task and its executor use together.
+func both(plan launchPlan) bag {
+	sum := plan.task.clone()
+	sum.add(plan.executor)
+	return sum
 }
 
 func validateTaskFields(f *framework, a *agent, t *mesos.TaskInfo) error {

@@ -20,6 +20,7 @@ type fakeRuns struct {
 	start    func(starter.StartOptions) (starter.Started, error)
 	describe func(id string) (starter.Run, error)
 	explain  func(id string, o starter.ExplainOptions) (starter.Explanation, error)
+	mesos    func(o starter.MesosOptions) (starter.MesosView, error)
 	watch    func(ctx context.Context, id string) iter.Seq2[starter.Run, error]
 	list     func(starter.ListOptions) ([]starter.Summary, error)
 	kill     func(id, reason, by string) error
@@ -33,6 +34,9 @@ func (f *fakeRuns) Start(_ context.Context, o starter.StartOptions) (starter.Sta
 func (f *fakeRuns) Describe(_ context.Context, id string) (starter.Run, error) { return f.describe(id) }
 func (f *fakeRuns) Explain(_ context.Context, id string, o starter.ExplainOptions) (starter.Explanation, error) {
 	return f.explain(id, o)
+}
+func (f *fakeRuns) Mesos(_ context.Context, o starter.MesosOptions) (starter.MesosView, error) {
+	return f.mesos(o)
 }
 func (f *fakeRuns) Watch(ctx context.Context, id string, _ time.Duration) iter.Seq2[starter.Run, error] {
 	return f.watch(ctx, id)

@@ -18,6 +18,7 @@ import (
 	"go.temporal.io/sdk/contrib/envconfig"
 
 	"github.com/baas-batch/baas/cmd/baas/internal/datadir"
+	"github.com/baas-batch/baas/secrets"
 	"github.com/baas-batch/baas/starter"
 )
 
@@ -26,6 +27,7 @@ type Runs interface {
 	Start(ctx context.Context, o starter.StartOptions) (starter.Started, error)
 	Describe(ctx context.Context, id string) (starter.Run, error)
 	Explain(ctx context.Context, id string, o starter.ExplainOptions) (starter.Explanation, error)
+	Mesos(ctx context.Context, o starter.MesosOptions) (starter.MesosView, error)
 	Watch(ctx context.Context, id string, every time.Duration) iter.Seq2[starter.Run, error]
 	List(ctx context.Context, o starter.ListOptions) ([]starter.Summary, error)
 	Kill(ctx context.Context, id, reason, requestedBy string) error
@@ -35,10 +37,11 @@ type Runs interface {
 
 // Target names a platform that runs.
 type Target struct {
-	Temporal  client.Options // HostPort is "" offline: then only storage is read
-	Storage   string         // URL; "" when it is not known
-	UI        string         // URL of the Temporal Web UI, if known
-	Mesos     string         // URL of the master, if known
+	Temporal client.Options // HostPort is "" offline: then only storage is read
+	Storage  string         // URL; "" when it is not known
+	UI       string         // URL of the Temporal Web UI, if known
+	Mesos    string         // URL of the master, if known
+	MesosAccess
 	Framework string
 	Found     string // how it was found, for people
 }
@@ -64,6 +67,8 @@ type EmbedOptions struct {
 	CPUs       float64
 	MemMB      int
 	Version    string
+	Secrets    *secrets.Keeper
+	Users      []string // see worker.Config
 	Logger     *slog.Logger
 }
 
@@ -141,7 +146,7 @@ func (p *Program) configured(c *urfave.Context) (Target, error) {
 	if err != nil {
 		return Target{}, usagef("Temporal's configuration: %v", err)
 	}
-	t := Target{Temporal: options, Storage: c.String("storage"), Found: "Temporal's variables and profiles"}
+	t := Target{Temporal: options, Storage: c.String("storage"), MesosAccess: p.mesosAccess(c), Found: "Temporal's variables and profiles"}
 	if address := c.String("address"); address != "" {
 		t.Temporal.HostPort, t.Found = address, "--address"
 	}

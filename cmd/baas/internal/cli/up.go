@@ -29,6 +29,7 @@ func (p *Program) upCommand() *urfave.Command {
 		&urfave.BoolFlag{Name: "keep-tasks", Usage: "let running tasks live on when this command is stopped"},
 		executorFlag(), verboseFlag(),
 	}
+	flags = append(flags, secretsFlags()...)
 	return command(&urfave.Command{Name: "up", Usage: "run a whole platform on this machine until Ctrl-C", Flags: flags}, "",
 		"baas up --data ./baas-data", p.up)
 }
@@ -39,6 +40,12 @@ func (p *Program) up(c *urfave.Context) error {
 	}
 	o, err := p.embedOptions(c)
 	if err != nil {
+		return err
+	}
+	if o.Secrets, err = p.secrets(c); err != nil {
+		return err
+	}
+	if o.Users, err = users(c); err != nil {
 		return err
 	}
 	o.Persistent = true

@@ -3,13 +3,15 @@ package cli
 import (
 	"fmt"
 	"log/slog"
-	"os"
-	"strings"
+	"slices"
 	"time"
 
 	urfave "github.com/urfave/cli/v2"
 
 	"github.com/baas-batch/baas/api"
+	"github.com/baas-batch/baas/images"
+	"github.com/baas-batch/baas/mesos"
+	"github.com/baas-batch/baas/secrets"
 )
 
 // WorkerOptions say what a worker joins.
@@ -19,30 +21,37 @@ type WorkerOptions struct {
 	// Executor is a path on every agent, or a URI that agents fetch.
 	Executor string
 	// Serve offers the executor, a path here, to the agents by HTTP.
-	Serve        bool
-	Gateway      string // host:port of the file store's gateway
-	Principal    string
-	Secret       string
-	User         string
-	LeaseTimeout time.Duration
-	Logger       *slog.Logger
+	Serve   bool
+	Gateway string // host:port of the file store's gateway
+	User    string
+	Access
+	// RemoteRegions asks for agents in other regions than the master's too.
+	RemoteRegions bool
+	Metrics       string // host:port of the Prometheus endpoint; "" for none
+	Role          string // of the platform in Mesos; "" for none of its own
+	LeaseTimeout  time.Duration
+	Secrets       *secrets.Keeper
+	Images        *images.Pinner // nil: tags stay as they are
+	Users         []string       // see worker.Config
+	Logger        *slog.Logger
 	// Started is called once, when the worker serves.
 	Started func()
 }
 
 func (p *Program) workerCommand() *urfave.Command {
 	flags := append([]urfave.Flag{
-		&urfave.StringFlag{Name: "mesos", Usage: "`URLS` of the Mesos masters, separated by commas (BAAS_MESOS)"},
+		&urfave.StringFlag{Name: "mesos", Usage: "`URLS` of Mesos masters, or zk://HOST,HOST/PATH (BAAS_MESOS)"},
 		&urfave.StringFlag{Name: "framework", Value: api.DefaultFramework, Usage: "`NAME` of the workers' framework (BAAS_FRAMEWORK)"},
 		&urfave.StringFlag{Name: "executor", Usage: "`PATH` or URI of baas-executor (BAAS_EXECUTOR; default: beside baas)"},
 		&urfave.BoolFlag{Name: "serve-executor", Usage: "agents fetch the executor from this worker's gateway"},
 		&urfave.StringFlag{Name: "gateway", Value: "127.0.0.1:0", Usage: "`HOST:PORT` of the store's gateway (BAAS_GATEWAY)"},
-		&urfave.StringFlag{Name: "principal", Usage: "Mesos principal `NAME` (BAAS_MESOS_PRINCIPAL)"},
-		&urfave.StringFlag{Name: "secret-file", Usage: "`FILE` with the principal's secret (BAAS_MESOS_SECRET_FILE)"},
 		&urfave.StringFlag{Name: "user", Usage: "`NAME` of the executors' user (BAAS_MESOS_USER; default: this process's)"},
+		&urfave.StringFlag{Name: "role", Usage: "`ROLE` in Mesos: owner X runs in ROLE/X (BAAS_MESOS_ROLE; default: all in *)"},
 		&urfave.DurationFlag{Name: "lease", Value: api.DefaultLeaseTimeout, Usage: "`TIME` a leader may be silent; the first worker decides"},
+		&urfave.BoolFlag{Name: "remote-regions", Usage: "use agents in other regions than the master's too"},
+		&urfave.StringFlag{Name: "metrics", Usage: "`HOST:PORT` to offer metrics to Prometheus at (BAAS_METRICS)"},
 		&urfave.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "log errors only"},
-	}, connectFlags()...)
+	}, slices.Concat(accessFlags(), imageFlags(), secretsFlags(), connectFlags())...)
 	return command(&urfave.Command{Name: "worker", Usage: "run a worker for a Temporal and a Mesos cluster until Ctrl-C", Flags: flags}, "",
 		"baas worker --address temporal:7233 --mesos http://master:5050 --storage file:///mnt/baas", p.worker)
 }
@@ -59,13 +68,16 @@ func (p *Program) worker(c *urfave.Context) error {
 		Target:  t,
 		Serve:   c.Bool("serve-executor"),
 		Gateway: p.flagOr(c, "gateway", "BAAS_GATEWAY"), Executor: p.executor(c),
-		Principal: p.flagOr(c, "principal", "BAAS_MESOS_PRINCIPAL"), User: p.flagOr(c, "user", "BAAS_MESOS_USER"),
-		LeaseTimeout: c.Duration("lease"),
-		Logger:       p.logger(!c.Bool("quiet")),
+		User:          p.flagOr(c, "user", "BAAS_MESOS_USER"),
+		Role:          p.flagOr(c, "role", "BAAS_MESOS_ROLE"),
+		RemoteRegions: c.Bool("remote-regions"),
+		Metrics:       p.flagOr(c, "metrics", "BAAS_METRICS"),
+		LeaseTimeout:  c.Duration("lease"),
+		Logger:        p.logger(!c.Bool("quiet")),
 	}
 	o.Framework = p.flagOr(c, "framework", "BAAS_FRAMEWORK")
 	if masters := p.flagOr(c, "mesos", "BAAS_MESOS"); masters != "" {
-		o.Masters = strings.Split(masters, ",")
+		o.Masters = mesos.SplitMasters(masters)
 	} else if t.Mesos != "" {
 		o.Masters = []string{t.Mesos}
 	}
@@ -77,12 +89,17 @@ func (p *Program) worker(c *urfave.Context) error {
 	case o.LeaseTimeout < time.Second:
 		return usagef("--lease is %v: at least 1s", o.LeaseTimeout)
 	}
-	if name := p.flagOr(c, "secret-file", "BAAS_MESOS_SECRET_FILE"); name != "" {
-		secret, err := os.ReadFile(name)
-		if err != nil {
-			return usagef("secret file: %v", err)
-		}
-		o.Secret = strings.TrimSpace(string(secret))
+	if o.Access, err = t.MesosAccess.Open(); err != nil {
+		return err
+	}
+	if o.Secrets, err = p.secrets(c); err != nil {
+		return err
+	}
+	if o.Images, err = p.images(c, o.Secrets); err != nil {
+		return err
+	}
+	if o.Users, err = users(c); err != nil {
+		return err
 	}
 	o.Started = func() { fmt.Fprintf(p.Stderr, "The worker serves; stop it with Ctrl-C.\n") }
 	ctx, cancel := p.untilInterrupt(c.Context)

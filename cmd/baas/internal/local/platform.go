@@ -25,7 +25,9 @@ import (
 	"github.com/baas-batch/baas/flow"
 	"github.com/baas-batch/baas/mesos"
 	"github.com/baas-batch/baas/platform"
+	"github.com/baas-batch/baas/secrets"
 	"github.com/baas-batch/baas/starter"
+	"github.com/baas-batch/baas/worker"
 )
 
 // Ports that are tried first; any free one will do.
@@ -44,6 +46,8 @@ type Config struct {
 	Executor  string // path of its binary; "" for the one beside this program
 	Version   string
 	Catalog   flow.Catalog
+	Secrets   *secrets.Keeper // nil for none
+	Users     []string        // see worker.Config
 	Logger    *slog.Logger
 
 	// Port and UIPort are those of Temporal, preferred; 0: those of the last time.
@@ -126,6 +130,7 @@ func (p *Platform) partsConfig() (platform.Config, error) {
 		Dir: p.config.DataDir, StoreDir: filepath.Join(p.config.DataDir, datadir.Store),
 		Executor: p.config.Executor, Logger: p.config.Logger,
 		TemporalPort: p.config.Port, UIPort: p.config.UIPort,
+		Worker: func(w *worker.Config) { w.Secrets, w.Users = p.config.Secrets, p.config.Users },
 	}
 	for range max(1, p.config.Agents) {
 		config.Mesos.Agents = append(config.Mesos.Agents, embeddedmesos.AgentConfig{Resources: p.config.resources()})
