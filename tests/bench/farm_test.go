@@ -172,9 +172,6 @@ var _ link.Agent = (*plot)(nil)
 
 func (p *plot) Registered(id mesos.AgentID) { p.id = id }
 
-// Drain is never asked for.
-func (p *plot) Drain(*mesos.DrainConfig) {}
-
 // RunTask starts a task at once.
 func (p *plot) RunTask(framework mesos.FrameworkInfo, task mesos.TaskInfo, _ bool) {
 	f := p.farm
@@ -227,6 +224,7 @@ func (p *plot) Ping(bool) { p.farm.master.Pong(p.id) }
 
 func (p *plot) Reregistered(mesos.AgentID, []link.TaskRef)                   {}
 func (p *plot) Shutdown(string)                                              {}
+func (p *plot) Drain(*mesos.DrainConfig)                                     {}
 func (p *plot) ShutdownFramework(mesos.FrameworkID)                          {}
 func (p *plot) UpdateFramework(mesos.FrameworkInfo)                          {}
 func (p *plot) FrameworkMessage(mesos.FrameworkID, mesos.ExecutorID, []byte) {}

@@ -161,7 +161,9 @@ func TestPreemptedStep(t *testing.T) {
 				switch {
 				case revocable(task.Resources) == 0:
 					equal(t, end.GetState(), mesosapi.TASK_FINISHED)
-				case !gently:
+				case gently:
+					equal(t, end.GetState(), mesosapi.TASK_KILLED)
+				default:
 					equal(t, []any{end.GetState(), end.GetReason()}, []any{mesosapi.TASK_GONE, mesosapi.REASON_CONTAINER_PREEMPTED})
 				}
 			}

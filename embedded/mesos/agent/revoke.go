@@ -13,7 +13,7 @@ import (
 // grace period for it; that is not Mesos' own controller's way.
 func (a *Agent) Revoke(left []mesos.Resource, gently bool) {
 	a.box.call(func() {
-		a.revocable = slices.Clone(left)
+		a.revocable = append([]mesos.Resource{}, left...) // none at all is news too
 		a.oversubscribe()
 		for _, f := range a.frameworks {
 			for _, e := range f.executors {
