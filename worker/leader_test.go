@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -127,6 +129,27 @@ func TestRefusedFrameworkIsAnError(t *testing.T) {
 	result, err := lead(t, testLeader(heartbeatClient{answer: accept}, m.URL))
 	if err == nil || result.Removed {
 		t.Errorf("result %+v, error %v", result, err)
+	}
+}
+
+// Temporal tries a refused framework again and again: it is said once.
+func TestRefusalIsSaidOnce(t *testing.T) {
+	m := newMaster(t, func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "", http.StatusUnauthorized) })
+	l := testLeader(heartbeatClient{answer: accept}, m.URL)
+	var logged bytes.Buffer
+	l.log = slog.New(slog.NewTextHandler(&logged, nil))
+	for range 3 {
+		_, err := lead(t, l)
+		var failure *temporal.ApplicationError
+		if !errors.As(err, &failure) || failure.NextRetryDelay() != refusedPause || failure.NonRetryable() {
+			t.Errorf("the next try comes otherwise: %v", err)
+		}
+	}
+	if n := m.subscribed.Load(); n != 3 {
+		t.Errorf("%d subscriptions", n)
+	}
+	if n := strings.Count(logged.String(), "level=ERROR"); n != 1 || !strings.Contains(logged.String(), "without credentials") {
+		t.Errorf("said %d times:\n%s", n, logged.String())
 	}
 }
 
