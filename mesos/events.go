@@ -61,7 +61,7 @@ func (f *Framework) disconnected(err error) {
 	defer f.mu.Unlock()
 	f.session = nil
 	f.link.since, f.link.err = time.Now(), err
-	f.offers = newOfferBook()
+	f.offers, f.unreturned = newOfferBook(), nil
 	for _, fl := range f.flights {
 		fl.void = true
 	}

@@ -50,12 +50,14 @@ type Framework struct {
 	table   *table
 	offers  *offerBook
 	flights map[string]*flight // by the ID of each of their offers
-	own     []Update           // of FrameworkSource, to be delivered
-	asks    *asks
-	kills   *kills
-	roles   map[string]*role
-	joining bool    // a role is being asked for
-	quotas  []quota // as the last survey found them
+	// unreturned offers are of the subscription of the moment.
+	unreturned []unreturned
+	own        []Update // of FrameworkSource, to be delivered
+	asks       *asks
+	kills      *kills
+	roles      map[string]*role
+	joining    bool    // a role is being asked for
+	quotas     []quota // as the last survey found them
 }
 
 // linkState is what Explain tells about the connection.

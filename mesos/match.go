@@ -248,14 +248,15 @@ func (f *Framework) drop(w *waiting, agentID, why string, now time.Time) {
 	f.report(w.ID, Dropped, agentID, w.executor.id, why)
 }
 
-// notAccepted deals with an ACCEPT that failed. If it may have reached the master
-// all the same, its offers are declined: whichever of the two calls comes second
-// finds the offers used. Then the master is asked what became of the tasks. If the
+// notAccepted deals with an ACCEPT that failed. Its offers are declined: if it has
+// reached the master all the same, whichever of the two calls comes second finds
+// the offers used. Then the master is asked what became of the tasks. If the
 // subscription has ended, its offers are void and the next one asks.
 func (f *Framework) notAccepted(fl *flight, tasks []*waiting, err error) {
 	now := time.Now()
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.decline(fl.session, fl.good(), 0)
 	if notSent(err) {
 		for _, w := range tasks {
 			f.drop(w, fl.agent.ID, "the master did not take the launch: "+err.Error(), now)
@@ -265,7 +266,6 @@ func (f *Framework) notAccepted(fl *flight, tasks []*waiting, err error) {
 	if f.session != fl.session {
 		return
 	}
-	f.decline(fl.session, offerIDs(fl.offers), 0)
 	for _, w := range tasks {
 		f.asks.add(TaskRef{w.ID, fl.agent.ID}, now)
 	}
@@ -279,11 +279,46 @@ func (fl *flight) good() []mesos.OfferID {
 	})
 }
 
-// decline gives offers back. f.mu is held.
+// decline gives offers back. A call that failed is made again (see balance): the
+// master would keep the offers for us as long as the subscription lasts. f.mu is
+// held.
 func (f *Framework) decline(s *session, ids []mesos.OfferID, refuse time.Duration) {
 	if s == nil || s != f.session || len(ids) == 0 {
 		return
 	}
 	f.metrics.Declines.Add(int64(len(ids)))
-	s.call(calls.Decline(ids...).With(calls.RefuseSeconds(refuse)), nil)
+	s.call(calls.Decline(ids...).With(calls.RefuseSeconds(refuse)), func(err error) {
+		if err == nil {
+			return
+		}
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if f.session == s {
+			f.unreturned = append(f.unreturned, unreturned{ids, refuse, time.Now().Add(returnPause)})
+		}
+	})
+}
+
+// unreturned are offers whose DECLINE has failed. Declining once more what the
+// master has back already, or has rescinded, does nothing.
+type unreturned struct {
+	ids    []mesos.OfferID
+	refuse time.Duration
+	due    time.Time
+}
+
+// returnPause is the time between two calls for the same offers.
+const returnPause = 500 * time.Millisecond
+
+// declineAgain gives back what is due. f.mu is held.
+func (f *Framework) declineAgain(now time.Time) {
+	all := f.unreturned
+	f.unreturned = nil
+	for _, u := range all {
+		if now.Before(u.due) {
+			f.unreturned = append(f.unreturned, u)
+			continue
+		}
+		f.decline(f.session, u.ids, u.refuse)
+	}
 }

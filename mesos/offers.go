@@ -236,6 +236,17 @@ func (b *offerBook) elsewhere(waiting map[string]int) (out []*offer) {
 	return out
 }
 
+// of takes out the offers to a role.
+func (b *offerBook) of(role string) (out []*offer) {
+	for id, o := range b.byID {
+		if o.role == role {
+			out = append(out, o)
+			b.remove(id)
+		}
+	}
+	return out
+}
+
 func offerIDs(offers []*offer) []mesos.OfferID {
 	ids := make([]mesos.OfferID, len(offers))
 	for i, o := range offers {

@@ -188,20 +188,27 @@ func (f *Framework) busyRole(name string, now time.Time) { f.role(name).busy = n
 // more are wanted.
 func (f *Framework) balance(now time.Time) {
 	waiting := f.waitingIn()
+	f.declineAgain(now)
 	unused := append(f.offers.expired(now.Add(-f.cfg.Timings.OfferHold)), f.offers.elsewhere(waiting)...)
+	idle := f.idle(waiting, now)
+	for _, name := range idle {
+		unused = append(unused, f.offers.of(name)...)
+	}
 	for _, o := range unused {
 		f.role(o.role).filtered = true
 	}
 	f.decline(f.session, offerIDs(unused), f.cfg.Timings.Refuse)
 	f.join(now)
+	f.suppress(idle)
+	f.revive(now)
+}
+
+// idle are the roles that have wanted nothing for a while.
+func (f *Framework) idle(waiting map[string]int, now time.Time) (names []string) {
 	inUse := make(map[string]bool)
-	for _, o := range f.offers.byID {
-		inUse[o.role] = true
-	}
 	for _, fl := range f.flights {
 		inUse[fl.offers[0].role] = true
 	}
-	var idle []string
 	for name, r := range f.roles {
 		if waiting[name] > 0 {
 			r.busy = now
@@ -209,15 +216,22 @@ func (f *Framework) balance(now time.Time) {
 		}
 		r.newWork = false
 		if r.joined && !r.suppressed && !inUse[name] && now.Sub(r.busy) > f.cfg.Timings.OfferHold {
-			r.suppressed = true
-			idle = append(idle, name)
+			names = append(names, name)
 		}
 	}
-	if len(idle) > 0 {
-		f.session.call(calls.SuppressWith(f.named(idle)), nil)
-		f.metrics.Suppresses.Add(1)
+	return names
+}
+
+// suppress asks for no more offers to some roles.
+func (f *Framework) suppress(roles []string) {
+	if len(roles) == 0 {
+		return
 	}
-	f.revive(now)
+	for _, name := range roles {
+		f.role(name).suppressed = true
+	}
+	f.metrics.Suppresses.Add(1)
+	f.tell(calls.SuppressWith(f.named(roles)), roles, func(r *role) { r.suppressed, r.busy = false, time.Now() })
 }
 
 // revive asks for offers to the roles in which tasks wait and whose offers the
@@ -234,9 +248,28 @@ func (f *Framework) revive(now time.Time) {
 		}
 	}
 	if len(roles) > 0 {
-		f.session.call(calls.ReviveWith(f.named(roles)), nil)
 		f.metrics.Revives.Add(1)
+		f.tell(calls.ReviveWith(f.named(roles)), roles, func(r *role) { r.suppressed = true })
 	}
+}
+
+// tell makes a call about roles. If it fails, failed puts each back to where the
+// call is due again.
+func (f *Framework) tell(call *scheduler.Call, roles []string, failed func(*role)) {
+	s := f.session
+	s.call(call, func(err error) {
+		if err == nil {
+			return
+		}
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if f.session != s {
+			return
+		}
+		for _, name := range roles {
+			failed(f.role(name))
+		}
+	})
 }
 
 // named gives the roles to name in a call; none means all, which is the only one

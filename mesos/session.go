@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -27,7 +28,18 @@ type session struct {
 	end    context.CancelCauseFunc
 	master string
 	roles  []string // that it began with
+	calls  callRecord
 }
+
+// callRecord is how calls fare, known to the sender alone.
+type callRecord struct {
+	failing time.Time // since when; zero: the last one did not fail
+	said    bool      // aloud
+}
+
+// failingFor is how long calls may fail before that is said aloud: when the master
+// dies, calls mostly fail a moment before the stream ends, which is said anyway.
+const failingFor = 2 * time.Second
 
 // call queues a call of this subscription.
 func (s *session) call(c *scheduler.Call, done func(error)) {
@@ -39,16 +51,39 @@ func (s *session) call(c *scheduler.Call, done func(error)) {
 // the stream or the watchdog tell when that is broken.
 func (s *session) send(ctx context.Context, c *scheduler.Call) error {
 	err := s.client.send(ctx, c)
-	if err == nil || ctx.Err() != nil {
+	if ctx.Err() != nil {
 		return err
 	}
-	s.f.metrics.FailedCalls.Add(1)
-	s.f.log.Warn("call to the Mesos master failed", "call", c.Type.String(), "master", s.master, "error", err)
 	var status *statusError
-	if errors.As(err, &status) && status.location != "" {
+	switch {
+	case err == nil:
+		if s.calls.said {
+			s.f.log.Info("the Mesos master takes calls again", "master", s.master)
+		}
+		s.calls = callRecord{}
+		return nil
+	case errors.As(err, &status) && status.location != "":
 		s.end(&redirectError{status.location})
+	case status != nil && status.code < 500:
+		s.f.log.Warn("the Mesos master refuses a call", "call", c.Type.String(), "master", s.master, "error", err)
+	default:
+		s.sayFailing(c, err)
 	}
+	s.f.metrics.FailedCalls.Add(1)
 	return err
+}
+
+// sayFailing says a trouble aloud once, when it has lasted for a while.
+func (s *session) sayFailing(c *scheduler.Call, err error) {
+	if s.calls.failing.IsZero() {
+		s.calls.failing = time.Now()
+	}
+	level := slog.LevelDebug
+	if !s.calls.said && time.Since(s.calls.failing) > failingFor {
+		s.calls.said, level = true, slog.LevelWarn
+	}
+	s.f.log.Log(context.Background(), level, "calls to the Mesos master fail; they are made again",
+		"call", c.Type.String(), "master", s.master, "error", err)
 }
 
 // subscribeLoop holds one subscription after the other, until ctx ends (nil) or

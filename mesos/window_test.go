@@ -1,6 +1,7 @@
 package mesos_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -21,6 +22,7 @@ func TestPreemptibleTasks(t *testing.T) {
 	agent := roomy(2)
 	agent.Revocable = []api.Resource{mesostest.Scalar("cpus", 1.2), mesostest.Scalar("mem", 2048)}
 	c := clusterOf(t, agent)
+	oversubscribed(t, c)
 	s := run(t, c, "run", holds, nil)
 	brave, ids := ofOwner("brave", 3, func(task *mesos.Task) { task.Preemptible = true })
 	s.Submit(brave...)
@@ -59,6 +61,20 @@ func TestPreemptibleTasks(t *testing.T) {
 	if s.running(append(ids, fixed...)) != 3 {
 		t.Errorf("the tasks on plain resources are %v", s.last)
 	}
+}
+
+// oversubscribed waits until the master knows what an agent gives beyond its own
+// resources, which it tells after its registration.
+func oversubscribed(t *testing.T, c *embedded.Cluster) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		for _, a := range ask(t, c, master.Call_GET_AGENTS).GetAgents.Agents {
+			if slices.ContainsFunc(a.TotalResources, func(r api.Resource) bool { return r.Revocable != nil }) {
+				return
+			}
+		}
+	}
+	t.Fatalf("no agent has revocable resources within %s", patience)
 }
 
 // window has a host maintained in some time.

@@ -65,6 +65,8 @@ func (b *book) Placed(_ context.Context, p mesos.Placement) []mesos.Launch {
 // await waits until a condition over the book holds.
 func (b *book) await(t *testing.T, what string, holds func() bool) {
 	t.Helper()
+	again := time.NewTicker(50 * time.Millisecond) // for conditions that are not only over the book
+	defer again.Stop()
 	for deadline := time.After(mesostest.Patience); ; {
 		b.mu.Lock()
 		ok := holds()
@@ -74,6 +76,7 @@ func (b *book) await(t *testing.T, what string, holds func() bool) {
 		}
 		select {
 		case <-b.changed:
+		case <-again.C:
 		case <-deadline:
 			b.mu.Lock()
 			defer b.mu.Unlock()
@@ -289,4 +292,45 @@ func TestFrameworkAndLostAccept(t *testing.T) {
 	b.await(t, "a is said to be nowhere", func() bool {
 		return slices.ContainsFunc(b.history["a"], func(u mesos.Update) bool { return u.State == mesos.Gone || u.State == mesos.Dropped })
 	})
+}
+
+// The calls about offers are lost, each kind some times in a row: the offers come
+// back all the same, and whatever waits is placed. Work comes after the framework
+// has asked for no more offers.
+func TestFrameworkAndLostCallsAboutOffers(t *testing.T) {
+	cfg := testConfig(t, 1)
+	var mu sync.Mutex
+	left := map[scheduler.Call_Type]int{
+		scheduler.Call_ACCEPT: 1, scheduler.Call_DECLINE: 3, scheduler.Call_SUPPRESS: 2, scheduler.Call_REVIVE: 2,
+	}
+	cfg.Faults.Call = func(call *scheduler.Call) (f link.CallFate) {
+		mu.Lock()
+		defer mu.Unlock()
+		if left[call.Type] > 0 {
+			left[call.Type]--
+			return link.CallFate{Lose: true, Cut: true}
+		}
+		return f
+	}
+	c := start(t, cfg)
+	b := runFramework(t, c, "finish")
+	suppressed := func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return left[scheduler.Call_SUPPRESS] == 0
+	}
+	b.await(t, "no SUPPRESS is made again", suppressed)
+	b.submit("a")
+	b.await(t, "a is placed, or said to be nowhere", func() bool { return len(b.history["a"]) > 0 })
+	b.submit("b")
+	b.await(t, "b ends", func() bool {
+		return slices.ContainsFunc(b.history["b"], func(u mesos.Update) bool { return u.State == mesos.Finished })
+	})
+	mu.Lock()
+	defer mu.Unlock()
+	for kind, n := range left {
+		if n > 0 {
+			t.Errorf("%d calls of %s were not lost", n, kind)
+		}
+	}
 }
