@@ -35,6 +35,13 @@ type Harness struct {
 	// RefusesNesting says that the store refuses "x" beside "x/y" itself, with
 	// ErrInvalidKey.
 	RefusesNesting bool
+	// KeepsCutPuts says that the server is known to store what came of a signed PUT
+	// whose connection ended in mid-body. Results name objects with size and hash, so
+	// such a piece is never taken for the whole.
+	KeepsCutPuts bool
+	// PartsStayOpen says that a part's URL can replace the part also after
+	// CompleteUpload, until it expires. The object cannot be read then.
+	PartsStayOpen bool
 	// ListLag is how long a listing may lag behind a change.
 	ListLag time.Duration
 }

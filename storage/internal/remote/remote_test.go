@@ -1,0 +1,167 @@
+package remote
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"testing/iotest"
+	"time"
+)
+
+func TestPlan(t *testing.T) {
+	plan := Plan{First: 8, Most: 64, Parts: 100}
+	for n, want := range map[int]int64{1: 8, 10: 8, 11: 16, 20: 16, 21: 32, 31: 64, 100: 64} {
+		if got := plan.Size(n); got != want {
+			t.Errorf("part %d has %d bytes, want %d", n, got, want)
+		}
+	}
+	if got := (Plan{First: 100, Most: 64, Parts: 1000}).Size(1000); got != 100 {
+		t.Errorf("parts that are large from the start have %d bytes at the end, want 100", got)
+	}
+}
+
+// parts collects what Split sends, and bounds what is under way.
+type parts struct {
+	mu           sync.Mutex
+	whole        []byte
+	begun        bool
+	sent         map[int][]byte
+	flying, most int64
+	fail         int // the part that cannot be sent
+	failing      error
+}
+
+func (p *parts) sinks() Sinks {
+	return Sinks{
+		Whole: func(_ context.Context, b []byte) error { p.whole = bytes.Clone(b); return nil },
+		Begin: func(context.Context) error { p.begun, p.sent = true, map[int][]byte{}; return nil },
+		Send: func(ctx context.Context, part Part) error {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.flying += int64(len(part.Body))
+			p.most = max(p.most, p.flying)
+			p.mu.Unlock()
+			time.Sleep(time.Duration(rand.IntN(300)) * time.Microsecond)
+			p.mu.Lock()
+			p.flying -= int64(len(part.Body))
+			if part.Number == p.fail {
+				return p.failing
+			}
+			p.sent[part.Number] = bytes.Clone(part.Body)
+			return ctx.Err()
+		},
+	}
+}
+
+func TestSplit(t *testing.T) {
+	plan := Plan{First: 10, Most: 40, Parts: 50, Memory: 64}
+	for size := range 400 {
+		content := bytes.Repeat([]byte("0123456789abcdef"), 30)[:size]
+		var p parts
+		n, count, err := Split(t.Context(), iotest.HalfReader(bytes.NewReader(content)), plan, p.sinks())
+		if err != nil || n != int64(size) {
+			t.Fatalf("%d bytes: %d, %v", size, n, err)
+		}
+		got := p.whole
+		for i := 1; i <= count; i++ {
+			if len(p.sent[i]) == 0 || i < count && int64(len(p.sent[i])) != plan.Size(i) {
+				t.Errorf("%d bytes: part %d of %d has %d bytes", size, i, count, len(p.sent[i]))
+			}
+			got = append(got, p.sent[i]...)
+		}
+		if !bytes.Equal(got, content) || p.begun != (size >= 10) || p.most > plan.Memory || len(p.sent) != count {
+			t.Errorf("%d bytes came as %d in %d parts, begun %t, %d at a time", size, len(got), count, p.begun, p.most)
+		}
+	}
+}
+
+func TestSplitFails(t *testing.T) {
+	plan := Plan{First: 10, Most: 40, Parts: 50, Memory: 64}
+	broken, refused := errors.New("the producer broke"), errors.New("refused")
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	for name, c := range map[string]struct {
+		ctx  context.Context
+		r    io.Reader
+		fail int
+		want error
+	}{
+		"at once":       {r: iotest.ErrReader(broken), want: broken},
+		"later":         {r: io.MultiReader(strings.NewReader(strings.Repeat("x", 95)), iotest.ErrReader(broken)), want: broken},
+		"part":          {r: strings.NewReader(strings.Repeat("x", 300)), fail: 3, want: refused},
+		"last part":     {r: strings.NewReader(strings.Repeat("x", 25)), fail: 3, want: refused},
+		"too long":      {r: strings.NewReader(strings.Repeat("x", 5000)), want: ErrTooLong},
+		"cancelled":     {ctx: cancelled, r: strings.NewReader("x"), want: context.Canceled},
+		"endless, part": {r: endless{}, fail: 2, want: refused},
+	} {
+		ctx := t.Context()
+		if c.ctx != nil {
+			ctx = c.ctx
+		}
+		p := parts{fail: c.fail, failing: refused}
+		if _, _, err := Split(ctx, c.r, plan, p.sinks()); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
+	}
+}
+
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) { return len(p), nil }
+
+// A body that is cut is asked for again where it was; one that is cut again and again
+// without a byte ends with an error.
+func TestResume(t *testing.T) {
+	content := []byte(strings.Repeat("0123456789", 100))
+	body := func(from, n int) io.ReadCloser {
+		return io.NopCloser(io.MultiReader(bytes.NewReader(content[from:min(from+n, 900)]), iotest.ErrReader(io.ErrUnexpectedEOF)))
+	}
+	reopened := 0
+	r := Resume(t.Context(), body(100, 50), 100, 800, func(_ context.Context, offset int64) (io.ReadCloser, error) {
+		reopened++
+		return body(int(offset), 300), nil
+	})
+	got, err := io.ReadAll(r)
+	if err != nil || !bytes.Equal(got, content[100:900]) || reopened != 3 {
+		t.Errorf("%d bytes, %v, opened %d times again", len(got), err, reopened)
+	}
+
+	gone := errors.New("replaced")
+	r = Resume(t.Context(), body(0, 10), 0, 900, func(context.Context, int64) (io.ReadCloser, error) { return nil, gone })
+	if got, err := io.ReadAll(r); !errors.Is(err, gone) || len(got) != 10 {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	r = Resume(ctx, body(0, 0), 0, 900, func(context.Context, int64) (io.ReadCloser, error) { return body(0, 0), nil })
+	if _, err := io.ReadAll(r); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("cut for ever: %v", err)
+	}
+}
+
+func TestRetryAfter(t *testing.T) {
+	now := time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC)
+	for value, want := range map[string]time.Duration{
+		"": 0, "soon": 0, "-5": 0, "7": 7 * time.Second, "86400": maxRetryAfter,
+		now.Add(9 * time.Second).Format(http.TimeFormat): 9 * time.Second, now.Add(-time.Hour).Format(http.TimeFormat): 0,
+	} {
+		if got := RetryAfter(http.Header{"Retry-After": {value}}, now); got != want {
+			t.Errorf("%q: %s, want %s", value, got, want)
+		}
+	}
+}
+
+func TestText(t *testing.T) {
+	for s, want := range map[string]string{"": "", "é/x": "é/x", "a\xff": "a", "\xff": "", "a\xc3": "a", "\ufffdx": "\ufffdx"} {
+		if got, whole := Text(s); got != want || whole != (got == s) {
+			t.Errorf("%q: %q, %t", s, got, whole)
+		}
+	}
+}

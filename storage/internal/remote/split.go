@@ -1,0 +1,163 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
+)
+
+// Plan says how large the parts of a stream are whose length nobody knows.
+type Plan struct {
+	First int64 // bytes of each of the first parts
+	Most  int64 // bytes that a part may grow to; at least First
+	Parts int   // how many there may be
+	// Memory bounds, in bytes, the parts that are held at a time. A part that is
+	// larger goes alone.
+	Memory int64
+}
+
+// Size is the number of bytes of part n, counted from 1. Parts grow, so that short
+// streams take little memory and long ones few parts: the size is doubled after
+// each tenth of the parts.
+func (p Plan) Size(n int) int64 {
+	size := p.First
+	for range (n - 1) / max(p.Parts/10, 1) {
+		if size >= p.Most/2 {
+			return max(p.Most, p.First)
+		}
+		size *= 2
+	}
+	return size
+}
+
+// Part is one part of a stream. Body is the caller's until send returns.
+type Part struct {
+	Number int // from 1
+	Body   []byte
+}
+
+// Sinks take what Split reads: either whole, once, for a stream that is no longer
+// than its first part, or begin, send for each part, side by side.
+type Sinks struct {
+	Whole func(context.Context, []byte) error
+	Begin func(context.Context) error
+	Send  func(context.Context, Part) error
+}
+
+// ErrTooLong: the stream has more bytes than the plan's parts can hold.
+var ErrTooLong = errors.New("the stream is too long")
+
+// Split reads r to its end and has it sent. parts is 0 if it was sent whole. After
+// an error the caller aborts what was begun.
+func Split(ctx context.Context, r io.Reader, plan Plan, to Sinks) (size int64, parts int, err error) {
+	s := splitter{plan: plan, budget: semaphore.NewWeighted(plan.Memory), to: to}
+	cancellable, stop := context.WithCancel(ctx)
+	defer stop()
+	group, sending := errgroup.WithContext(cancellable)
+	part, last, err := s.read(sending, r, 1)
+	if err != nil {
+		return 0, 0, err
+	}
+	size = int64(len(part.Body))
+	if last {
+		return size, 0, to.Whole(ctx, part.Body)
+	}
+	if err := to.Begin(ctx); err != nil {
+		return 0, 0, err
+	}
+	for len(part.Body) > 0 {
+		next := part // part is read anew meanwhile
+		parts = next.Number
+		group.Go(func() error {
+			defer s.release(next)
+			return to.Send(sending, next)
+		})
+		if last {
+			break
+		}
+		if part, last, err = s.read(sending, r, parts+1); err != nil {
+			failed := sending.Err() != nil && ctx.Err() == nil // a part, not the stream
+			stop()
+			if sent := group.Wait(); failed {
+				err = sent
+			}
+			return size, parts, err
+		}
+		size += int64(len(part.Body))
+	}
+	return size, parts, group.Wait()
+}
+
+type splitter struct {
+	plan   Plan
+	budget *semaphore.Weighted
+	to     Sinks
+
+	mu   sync.Mutex
+	free [][]byte // buffers of the size of the moment
+}
+
+// read fills the next part; last tells that the stream has ended.
+func (s *splitter) read(ctx context.Context, r io.Reader, n int) (p Part, last bool, err error) {
+	if n > s.plan.Parts {
+		var more [1]byte
+		if k, err := io.ReadFull(r, more[:]); k == 0 && err == io.EOF {
+			return Part{Number: n}, true, nil
+		}
+		return p, false, fmt.Errorf("%w: more than %d parts", ErrTooLong, s.plan.Parts)
+	}
+	size := s.plan.Size(n)
+	if err := s.budget.Acquire(ctx, s.weight(size)); err != nil {
+		return p, false, err
+	}
+	p = Part{Number: n, Body: s.buffer(size)}
+	filled, err := io.ReadFull(contextReader{ctx, r}, p.Body)
+	p.Body = p.Body[:filled]
+	if err == io.EOF || err == io.ErrUnexpectedEOF {
+		// The context may have ended with the stream.
+		return p, true, context.Cause(ctx)
+	}
+	return p, false, err
+}
+
+func (s *splitter) weight(size int64) int64 { return min(size, s.plan.Memory) }
+
+func (s *splitter) buffer(size int64) []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n := len(s.free); n > 0 {
+		b := s.free[n-1]
+		s.free = s.free[:n-1]
+		if int64(cap(b)) >= size {
+			return b[:size]
+		}
+		s.free = nil // too small from now on
+	}
+	return make([]byte, size)
+}
+
+func (s *splitter) release(p Part) {
+	size := int64(cap(p.Body))
+	s.mu.Lock()
+	s.free = append(s.free, p.Body[:0])
+	s.mu.Unlock()
+	s.budget.Release(s.weight(size))
+}
+
+// contextReader ends with the context's error once it is cancelled.
+type contextReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (c contextReader) Read(p []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return c.r.Read(p)
+}

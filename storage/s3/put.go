@@ -1,0 +1,161 @@
+package s3
+
+import (
+	"bytes"
+	"context"
+	"crypto/md5"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+
+	"github.com/baas-batch/baas/storage"
+	"github.com/baas-batch/baas/storage/internal/remote"
+)
+
+// Put implements storage.Store. What is longer than a part goes up in parts, side by
+// side; each call carries the MD5 of its body, which every server compares.
+func (s *Store) Put(ctx context.Context, key string, r io.Reader, opts storage.PutOptions) (storage.Info, error) {
+	name, err := s.object(ctx, key)
+	if err == nil && opts.IfAbsent && s.o.NoConditions {
+		err = errors.New("this store cannot create an object only if there is none (conditions=false)")
+	}
+	if err != nil {
+		return storage.Info{}, fmt.Errorf("put: %w", err)
+	}
+	p := &put{s: s, key: key, name: name, opts: opts}
+	size, parts, err := remote.Split(ctx, r, s.plan, remote.Sinks{Whole: p.whole, Begin: p.begin, Send: p.send})
+	if err == nil && parts > 0 {
+		err = p.complete(ctx, parts)
+	}
+	if err != nil {
+		return storage.Info{}, s.failed(ctx, "put", key, errors.Join(err, p.abort()))
+	}
+	// The time is the server's: ours may be another.
+	return storage.Info{Key: key, Size: size, Modified: time.Now(), ETag: p.etag}, nil
+}
+
+// put is one Put on its way.
+type put struct {
+	s    *Store
+	key  string
+	name *string
+	opts storage.PutOptions
+
+	id    *string // of the multipart upload, once it has begun
+	etags []string
+	etag  string // of the object
+}
+
+func (p *put) ifNoneMatch() *string {
+	if p.opts.IfAbsent {
+		return aws.String("*")
+	}
+	return nil
+}
+
+func (p *put) contentType() *string {
+	if p.opts.ContentType == "" {
+		return nil
+	}
+	return &p.opts.ContentType
+}
+
+func (p *put) whole(ctx context.Context, body []byte) error {
+	out, err := p.s.client.PutObject(ctx, &s3.PutObjectInput{
+		Bucket: &p.s.o.Bucket, Key: p.name, Body: bytes.NewReader(body), ContentLength: aws.Int64(int64(len(body))), ContentMD5: sumOf(body),
+		ContentType: p.contentType(), IfNoneMatch: p.ifNoneMatch(),
+		ServerSideEncryption: p.s.encryption(), SSEKMSKeyId: p.s.kmsKey(),
+	}, withoutRace(p.opts.IfAbsent))
+	if err == nil {
+		p.etag = storage.TrimETag(aws.ToString(out.ETag))
+	}
+	return err
+}
+
+func (p *put) begin(ctx context.Context) (err error) {
+	p.etags = make([]string, p.s.plan.Parts)
+	p.id, err = p.s.begin(ctx, p.name, p.contentType())
+	return err
+}
+
+func (p *put) send(ctx context.Context, part remote.Part) error {
+	out, err := p.s.client.UploadPart(ctx, &s3.UploadPartInput{
+		Bucket: &p.s.o.Bucket, Key: p.name, UploadId: p.id, PartNumber: aws.Int32(int32(part.Number)),
+		Body: bytes.NewReader(part.Body), ContentLength: aws.Int64(int64(len(part.Body))), ContentMD5: sumOf(part.Body),
+	})
+	if err == nil {
+		p.etags[part.Number-1] = aws.ToString(out.ETag)
+	}
+	return err
+}
+
+func (p *put) complete(ctx context.Context, parts int) error {
+	done := make([]types.CompletedPart, parts)
+	for i := range done {
+		done[i] = types.CompletedPart{PartNumber: aws.Int32(int32(i + 1)), ETag: &p.etags[i]}
+	}
+	out, err := p.s.client.CompleteMultipartUpload(ctx, &s3.CompleteMultipartUploadInput{
+		Bucket: &p.s.o.Bucket, Key: p.name, UploadId: p.id, IfNoneMatch: p.ifNoneMatch(),
+		MultipartUpload: &types.CompletedMultipartUpload{Parts: done},
+	}, withoutRace(p.opts.IfAbsent))
+	if err != nil {
+		return err
+	}
+	p.etag, p.id = storage.TrimETag(aws.ToString(out.ETag)), nil
+	return nil
+}
+
+// abortTime bounds the cleaning up after a failure, whose context has mostly ended.
+const abortTime = 20 * time.Second
+
+// abort throws the parts away.
+func (p *put) abort() error {
+	if p.id == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), abortTime)
+	defer cancel()
+	if err := p.s.abort(ctx, p.name, p.id); err != nil {
+		return fmt.Errorf("its parts are left for the sweep: %w", err)
+	}
+	return nil
+}
+
+func (s *Store) encryption() types.ServerSideEncryption {
+	return types.ServerSideEncryption(s.o.Encryption)
+}
+
+func (s *Store) kmsKey() *string {
+	if s.o.KMSKey == "" {
+		return nil
+	}
+	return &s.o.KMSKey
+}
+
+// sumOf is what Content-MD5 wants. It guards against broken memory and lines, not
+// against people.
+func sumOf(body []byte) *string {
+	sum := md5.Sum(body)
+	return aws.String(base64.StdEncoding.EncodeToString(sum[:]))
+}
+
+// joined is the ETag that S3 gives an object of parts: the MD5 of their MD5s, and
+// their number. "" if an ETag is no MD5.
+func joined(parts []storage.UploadPart) string {
+	hash := md5.New()
+	for _, part := range parts {
+		sum, err := hex.DecodeString(storage.TrimETag(part.ETag))
+		if err != nil || len(sum) != md5.Size {
+			return ""
+		}
+		hash.Write(sum)
+	}
+	return fmt.Sprintf("%x-%d", hash.Sum(nil), len(parts))
+}

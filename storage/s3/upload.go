@@ -1,0 +1,165 @@
+package s3
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+
+	"github.com/baas-batch/baas/storage"
+)
+
+// SignURL implements storage.Store. With the credentials of a role it may die
+// before opts.Expires, together with them.
+func (s *Store) SignURL(ctx context.Context, key string, opts storage.SignOptions) (string, error) {
+	name, err := s.object(ctx, key)
+	if err == nil {
+		err = storage.CheckSign(opts)
+	}
+	if err != nil {
+		return "", fmt.Errorf("sign: %w", err)
+	}
+	expires := s3.WithPresignExpires(opts.Expires)
+	if opts.Method == http.MethodGet {
+		request, err := s.presign.PresignGetObject(ctx, &s3.GetObjectInput{Bucket: &s.o.Bucket, Key: name}, expires)
+		if err != nil {
+			return "", s.failed(ctx, "sign", key, err)
+		}
+		return request.URL, nil
+	}
+	request, err := s.presign.PresignPutObject(ctx, &s3.PutObjectInput{Bucket: &s.o.Bucket, Key: name}, expires)
+	if err != nil {
+		return "", s.failed(ctx, "sign", key, err)
+	}
+	return request.URL, nil
+}
+
+// CreateUpload implements storage.Store.
+func (s *Store) CreateUpload(ctx context.Context, key string) (string, error) {
+	name, err := s.object(ctx, key)
+	if err != nil {
+		return "", fmt.Errorf("create upload: %w", err)
+	}
+	id, err := s.begin(ctx, name, nil)
+	if err != nil {
+		return "", s.failed(ctx, "create upload of", key, err)
+	}
+	return *id, nil
+}
+
+func (s *Store) begin(ctx context.Context, name, contentType *string) (*string, error) {
+	out, err := s.client.CreateMultipartUpload(ctx, &s3.CreateMultipartUploadInput{
+		Bucket: &s.o.Bucket, Key: name, ContentType: contentType,
+		ServerSideEncryption: s.encryption(), SSEKMSKeyId: s.kmsKey(),
+	})
+	if err == nil && aws.ToString(out.UploadId) == "" {
+		err = errors.New("the server gives the upload no ID")
+	}
+	if err != nil {
+		return nil, err
+	}
+	return out.UploadId, nil
+}
+
+// SignPart implements storage.Store; see SignURL.
+func (s *Store) SignPart(ctx context.Context, key, uploadID string, part int, opts storage.SignOptions) (string, error) {
+	name, err := s.object(ctx, key)
+	opts.Method = http.MethodPut
+	if err := errors.Join(err, storage.CheckSign(opts), storage.CheckPartNumber(part, s.Capabilities())); err != nil {
+		return "", fmt.Errorf("sign part: %w", err)
+	}
+	request, err := s.presign.PresignUploadPart(ctx, &s3.UploadPartInput{
+		Bucket: &s.o.Bucket, Key: name, UploadId: &uploadID, PartNumber: aws.Int32(int32(part)),
+	}, s3.WithPresignExpires(opts.Expires))
+	if err != nil {
+		return "", s.failed(ctx, "sign part of", key, err)
+	}
+	return request.URL, nil
+}
+
+// CompleteUpload implements storage.Store.
+func (s *Store) CompleteUpload(ctx context.Context, key, uploadID string, parts []storage.UploadPart) (storage.Info, error) {
+	name, err := s.object(ctx, key)
+	if err == nil {
+		err = checkUpload(uploadID)
+	}
+	if err := errors.Join(err, storage.CheckParts(parts, s.Capabilities())); err != nil {
+		return storage.Info{}, fmt.Errorf("complete upload: %w", err)
+	}
+	done := make([]types.CompletedPart, len(parts))
+	for i, part := range parts {
+		done[i] = types.CompletedPart{PartNumber: aws.Int32(int32(part.Number)), ETag: &part.ETag}
+	}
+	_, err = s.client.CompleteMultipartUpload(ctx, &s3.CompleteMultipartUploadInput{
+		Bucket: &s.o.Bucket, Key: name, UploadId: &uploadID, MultipartUpload: &types.CompletedMultipartUpload{Parts: done},
+	})
+	if err = s.failed(ctx, "complete upload of", key, err); err != nil && !errors.Is(err, storage.ErrNotExist) {
+		return storage.Info{}, err
+	}
+	info, statErr := s.Stat(ctx, key)
+	if err == nil {
+		return info, statErr
+	}
+	// The upload is gone: by this very call, made before, if its object is there.
+	if statErr == nil && info.ETag == joined(parts) {
+		return info, nil
+	}
+	return storage.Info{}, err
+}
+
+// checkUpload keeps what is surely no ID away from the server.
+func checkUpload(id string) error {
+	if id == "" || id != url.PathEscape(id) {
+		return fmt.Errorf("%w: upload %q", storage.ErrNotExist, id)
+	}
+	return nil
+}
+
+// AbortUpload implements storage.Store.
+func (s *Store) AbortUpload(ctx context.Context, key, uploadID string) error {
+	name, err := s.object(ctx, key)
+	if err != nil {
+		return fmt.Errorf("abort upload: %w", err)
+	}
+	if checkUpload(uploadID) != nil {
+		return nil
+	}
+	return s.failed(ctx, "abort upload of", key, s.abort(ctx, name, &uploadID))
+}
+
+func (s *Store) abort(ctx context.Context, name, id *string) error {
+	_, err := s.client.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{Bucket: &s.o.Bucket, Key: name, UploadId: id})
+	if isCode(err, "NoSuchUpload", "NoSuchKey", "NotFound") {
+		return nil
+	}
+	return err
+}
+
+// ListUploads implements storage.Store.
+func (s *Store) ListUploads(ctx context.Context, prefix string) (uploads []storage.Upload, err error) {
+	in := &s3.ListMultipartUploadsInput{Bucket: &s.o.Bucket, Prefix: aws.String(s.name(prefix)), EncodingType: types.EncodingTypeUrl}
+	for {
+		out, err := s.client.ListMultipartUploads(ctx, in)
+		if err != nil {
+			return nil, s.failed(ctx, "list uploads of", prefix, err)
+		}
+		for _, u := range out.Uploads {
+			name, err := decoded(u.Key, out.EncodingType)
+			if err != nil {
+				return nil, fmt.Errorf("list uploads: %w", err)
+			}
+			if key, ours := s.key(name); ours {
+				uploads = append(uploads, storage.Upload{Key: key, ID: aws.ToString(u.UploadId), Created: aws.ToTime(u.Initiated)})
+			}
+		}
+		if !aws.ToBool(out.IsTruncated) {
+			return uploads, nil
+		}
+		in.KeyMarker, in.UploadIdMarker = out.NextKeyMarker, out.NextUploadIdMarker
+	}
+}

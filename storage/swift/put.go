@@ -1,0 +1,188 @@
+package swift
+
+import (
+	"context"
+	"crypto/md5"
+	"encoding/base32"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"time"
+
+	"crypto/rand"
+
+	"github.com/baas-batch/baas/storage"
+	"github.com/baas-batch/baas/storage/internal/remote"
+)
+
+// Where the segments lie, and the notes about uploads on their way.
+const (
+	partsDir   = storage.ReservedPrefix + "/parts/"
+	uploadsDir = storage.ReservedPrefix + "/uploads/"
+)
+
+func (s *Store) partName(id string, part int) string {
+	return s.name(fmt.Sprintf("%s%s/%05d", partsDir, id, part))
+}
+
+func newID() string {
+	b := make([]byte, 15)
+	rand.Read(b) // never fails
+	return base32.StdEncoding.EncodeToString(b)
+}
+
+// Put implements storage.Store. What is longer than a part becomes a static large
+// object; the server compares each body with its MD5.
+func (s *Store) Put(ctx context.Context, key string, r io.Reader, opts storage.PutOptions) (storage.Info, error) {
+	name, err := s.object(ctx, key)
+	if err == nil && opts.IfAbsent {
+		err = errors.New("only if there is none: no Swift can promise that")
+	}
+	if err != nil {
+		return storage.Info{}, fmt.Errorf("put: %w", err)
+	}
+	p := &put{s: s, key: key, name: name, contentType: opts.ContentType}
+	size, parts, err := remote.Split(ctx, r, s.plan, remote.Sinks{Whole: p.whole, Begin: p.begin, Send: p.send})
+	if err == nil && parts > 0 {
+		p.etag, err = s.join(ctx, name, key, p.id, p.parts[:parts], opts.ContentType)
+	}
+	if err != nil {
+		return storage.Info{}, s.failed("put", key, errors.Join(err, p.abort()))
+	}
+	return storage.Info{Key: key, Size: size, Modified: time.Now(), ETag: p.etag}, nil
+}
+
+// put is one Put on its way.
+type put struct {
+	s                      *Store
+	key, name, contentType string
+
+	id    string // of the upload, once it has begun
+	parts []segment
+	etag  string // of the object
+}
+
+func (p *put) whole(ctx context.Context, body []byte) (err error) {
+	p.etag, err = p.s.replace(ctx, request{
+		method: http.MethodPut, name: p.name, body: notNil(body), header: withType(map[string]string{"ETag": sumOf(body)}, p.contentType),
+	}, "")
+	return err
+}
+
+func (p *put) begin(ctx context.Context) (err error) {
+	p.parts = make([]segment, maxParts)
+	p.id, err = p.s.begin(ctx, p.key)
+	return err
+}
+
+func (p *put) send(ctx context.Context, part remote.Part) error {
+	name, sum := p.s.partName(p.id, part.Number), sumOf(part.Body)
+	p.parts[part.Number-1] = segment{Path: "/" + p.s.o.Container + "/" + name, ETag: sum}
+	_, err := p.s.call(ctx, request{method: http.MethodPut, name: name, body: part.Body, header: map[string]string{"ETag": sum}})
+	return err
+}
+
+// abortTime bounds the cleaning up after a failure, whose context has mostly ended.
+const abortTime = 20 * time.Second
+
+func (p *put) abort() error {
+	if p.id == "" {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), abortTime)
+	defer cancel()
+	if err := p.s.abort(ctx, p.name, p.id); err != nil {
+		return fmt.Errorf("its segments are left for the sweep: %w", err)
+	}
+	return nil
+}
+
+// notNil keeps an empty body a body: Swift wants its length.
+func notNil(b []byte) []byte {
+	if b == nil {
+		return []byte{}
+	}
+	return b
+}
+
+func withType(h map[string]string, contentType string) map[string]string {
+	if contentType == "" {
+		contentType = "application/octet-stream" // or Swift guesses from the name
+	}
+	h["Content-Type"] = contentType
+	return h
+}
+
+func sumOf(body []byte) string {
+	sum := md5.Sum(body)
+	return hex.EncodeToString(sum[:])
+}
+
+// replace puts an object, then has the segments of the one before expire. They stay
+// for a while, for those who are reading.
+func (s *Store) replace(ctx context.Context, r request, id string) (etag string, err error) {
+	old, err := s.head(ctx, r.name)
+	if err != nil {
+		return "", err
+	}
+	h, err := s.call(ctx, r)
+	if err != nil {
+		return "", err
+	}
+	if before := old.Get(uploadLabel); before != "" && before != id {
+		err = s.expireParts(ctx, before)
+	}
+	return storage.TrimETag(h.Get("Etag")), err
+}
+
+// segment is a line of a manifest (Swift's documentation, "Static Large Objects").
+type segment struct {
+	Path string `json:"path"`
+	ETag string `json:"etag"`
+}
+
+// join makes one object of segments, over manifests of manifests if there are many.
+func (s *Store) join(ctx context.Context, name, key, id string, parts []segment, contentType string) (etag string, err error) {
+	for level := 1; len(parts) > perManifest; level++ {
+		var above []segment
+		for i := 0; i < len(parts); i += perManifest {
+			// They count as segments, so that they go where those go.
+			sub := s.partName(id, maxParts*level+i/perManifest)
+			etag, err := s.manifest(ctx, request{name: sub, header: map[string]string{}}, parts[i:min(i+perManifest, len(parts))])
+			if err != nil {
+				return "", err
+			}
+			above = append(above, segment{"/" + s.o.Container + "/" + sub, etag})
+		}
+		parts = above
+	}
+	header := withType(map[string]string{uploadLabel: id}, contentType)
+	old, err := s.head(ctx, name)
+	if err != nil {
+		return "", err
+	}
+	etag, err = s.manifest(ctx, request{name: name, header: header}, parts)
+	if err != nil {
+		return "", err
+	}
+	if before := old.Get(uploadLabel); before != "" && before != id {
+		err = s.expireParts(ctx, before)
+	}
+	return etag, errors.Join(err, s.forget(ctx, id))
+}
+
+func (s *Store) manifest(ctx context.Context, r request, parts []segment) (etag string, err error) {
+	r.method, r.query = http.MethodPut, url.Values{"multipart-manifest": {"put"}}
+	if r.body, err = json.Marshal(parts); err != nil {
+		return "", err
+	}
+	h, err := s.call(ctx, r)
+	if isStatus(err, http.StatusBadRequest) {
+		err = fmt.Errorf("%w: %w", storage.ErrInvalidPart, err)
+	}
+	return storage.TrimETag(h.Get("Etag")), err
+}
