@@ -3,6 +3,7 @@ package activities
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"go.temporal.io/api/workflowservice/v1"
@@ -111,6 +112,7 @@ func (e *entry) adoptResults() {
 	if err != nil {
 		e.log.Warn("cannot look for results", "error", err)
 	}
+	e.packs = slices.DeleteFunc(e.packs, func(p *pack) bool { return p.phase == phaseHeld && e.finished(p.first) })
 	placed := 0
 	for _, p := range e.packs {
 		if !e.finished(p.first) {

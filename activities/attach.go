@@ -70,6 +70,9 @@ func (e *entry) adoptDetails(d api.Details) {
 		if t.UnreachableSince != nil {
 			p.unreachable = *t.UnreachableSince
 		}
+		if t.Held != nil {
+			p.phase, p.state, p.held = phaseHeld, heldState, t.Held
+		}
 		e.packs = append(e.packs, p)
 	}
 }
@@ -96,6 +99,9 @@ func (e *entry) bindPacks() {
 		}
 		if done {
 			e.drop(p)
+			continue
+		}
+		if p.phase == phaseHeld {
 			continue
 		}
 		e.h.fw.Describe(e.taskID(p), e.in.Owner, e.resources())

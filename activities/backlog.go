@@ -179,8 +179,8 @@ func (e *entry) weigh(arrived int) {
 	ended := 0
 	for _, p := range e.packs {
 		switch p.phase {
-		case phasePlacing, phasePlaced, phaseAttaching:
-			c.placed += p.count
+		case phasePlacing, phasePlaced, phaseAttaching, phaseHeld:
+			c.placed += p.count // what is held must not shut others out
 		case phaseEnded:
 			ended++
 		}

@@ -59,6 +59,7 @@ func (e *entry) describe() (api.Details, bool) {
 			since := p.unreachable // details may outlive this event
 			t.UnreachableSince = &since
 		}
+		t.Held = p.held
 		d.Tasks = append(d.Tasks, t)
 	}
 	for first, generation := range e.generations {
@@ -106,6 +107,9 @@ func (e *entry) why() string {
 	if e.fenced != "" {
 		return e.fenced
 	}
+	if text := e.whyHeld(); text != "" {
+		return text
+	}
 	waits := ""
 	for _, p := range e.packs {
 		switch {
@@ -138,6 +142,9 @@ func (e *entry) whyUnreachable(p *pack) string {
 func (e *entry) overall() string {
 	if e.cancelled {
 		return "killing"
+	}
+	if e.holding() {
+		return "held"
 	}
 	state := "waiting"
 	for _, p := range e.packs {
@@ -176,6 +183,9 @@ func fit(d api.Details) (api.Details, bool) {
 		func(d *api.Details) {
 			for i := range d.Tasks {
 				d.Tasks[i].Progress, d.Tasks[i].Log = "", ""
+				if held := d.Tasks[i].Held; held != nil {
+					d.Tasks[i].Held = &api.HeldDetail{Since: held.Since}
+				}
 			}
 			for i := range d.Agents {
 				d.Agents[i].Sandbox = ""

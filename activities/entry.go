@@ -74,6 +74,7 @@ const (
 	phasePlaced                 // the ACCEPT is on its way, or Mesos knows the task
 	phaseAttaching              // an earlier leader placed it; Mesos is being asked
 	phaseEnded                  // its results are here alone; details name it, so that the next leader asks
+	phaseHeld                   // lost, and to run at most once: a person decides
 )
 
 // pack is the partitions of one Mesos task.
@@ -92,7 +93,8 @@ type pack struct {
 	noticed    bool  // an order to kill is out
 	lookup     bool  // its secrets are being looked up
 
-	unreachable time.Time // since when, zero if it is not
+	unreachable time.Time       // since when, zero if it is not
+	held        *api.HeldDetail // set in phaseHeld
 }
 
 func newEntry(h *Handoff, key tasklet.ActivityKey) *entry {
@@ -324,7 +326,7 @@ func (e *entry) killReachable() {
 // will be in Mesos.
 func (e *entry) kill(p *pack, grace time.Duration) bool {
 	switch p.phase {
-	case phasePausing, phaseFenced:
+	case phasePausing, phaseFenced, phaseHeld:
 		return true
 	case phaseWaiting:
 		return e.h.fw.Withdraw(e.taskID(p))

@@ -38,17 +38,16 @@ func (e *entry) replace(p *pack, u mesos.Update, results []tasklet.Result) {
 	}
 	why := lossReason(u, results)
 	never := neverRan(p, u)
-	if !never {
-		e.replaced++
-	}
 	if u.Source != mesos.FrameworkSource || !never {
 		l.charge(p, u)
 		e.blame(p, l, u)
 	}
 	if e.in.AtMostOnce && !never {
-		e.settleLost(p, "it is lost, and nobody knows how far it came: "+why+
-			"; at_most_once forbids to place it again: see what it has done, then restart the run")
+		e.hold(p, rest, why, l)
 		return
+	}
+	if !never {
+		e.replaced++
 	}
 	e.lost = why
 	e.changed()

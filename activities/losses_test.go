@@ -335,27 +335,8 @@ func TestReasonsWhileAnAgentIsAway(t *testing.T) {
 	}
 }
 
-// Whatever Mesos says of a task that may have run once: it is not placed again,
-// and the reason says what a person has to do.
-func TestAtMostOnceEndsWithAClearReason(t *testing.T) {
-	for _, state := range []mesos.State{mesos.Gone, mesos.GoneByOperator, mesos.Unknown, mesos.Lost} {
-		t.Run(string(state), func(t *testing.T) {
-			r := newRig(t)
-			in := input(0)
-			in.AtMostOnce = true
-			r.deliver(in, held(1, mesos.Running, 0), 2) // as after "framework removed"
-			r.until("reconcile 0.1 on a1")
-			r.update(0, 1, state, fromMaster)
-			r.until("complete 7")
-			r.never("submit 0.2")
-			got := r.result.Results[0]
-			for _, want := range []string{string(state), "nobody knows how far it came", "at_most_once forbids", "restart the run"} {
-				if got.Outcome != tasklet.Platform || !strings.Contains(got.Reason, want) {
-					t.Errorf("%q is not in: %+v", want, got)
-				}
-			}
-		})
-	}
+// What is lost of a step that runs at most once; see also hold_test.go.
+func TestLossesOfAtMostOnce(t *testing.T) {
 	t.Run("killed while its agent is away", func(t *testing.T) {
 		r := newRig(t)
 		in := input(0)

@@ -21,6 +21,10 @@ func (e *entry) answerSecrets(p *pack, m mesos.Message, r tasklet.Request) {
 		e.lapse()
 		return
 	}
+	if !p.has(r.Partition) {
+		e.send(m, e.taskID(p), tasklet.Grant{ID: r.ID, Error: errNoPartition(r.Partition).Error()})
+		return
+	}
 	if p.lookup || e.cancelled || e.orphan {
 		return
 	}

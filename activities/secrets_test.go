@@ -114,10 +114,14 @@ func TestSecretsGoToTheExecutorAlone(t *testing.T) {
 	if len(l.Secrets) != 2 || l.Secrets[0] != (tasklet.Secret{Name: "A"}) || l.Secrets[1] != (tasklet.Secret{Name: "B", File: true}) {
 		t.Errorf("launch data has %+v", l.Secrets)
 	}
-	r.askSecrets("stranger", "other")
+	stranger := r.askSecrets("stranger", "other")
 	r.never(`grant stranger error="" url=false`)
+	r.ask(7, "x1", tasklet.Request{ID: "elsewhere", Role: tasklet.RoleSecrets, Key: stranger.Public()}) // no such task
+	r.ask(0, "x1", tasklet.Request{ID: "beyond", Partition: 7, Role: tasklet.RoleSecrets, Key: stranger.Public()})
+	r.until(`grant beyond error="the task has no partition 7" url=false`)
 	key := r.askSecrets("a", "x1")
 	r.until(`grant a error="" url=false`)
+	r.until(`grant elsewhere error="nobody waits for this task any more" url=false`)
 	values, err := key.Open(r.id(0, 1), r.grantOf("a").Sealed)
 	if err != nil || string(values["A"]) != secretValue || string(values["B"]) != secretValue {
 		t.Errorf("%q, %v", values, err)

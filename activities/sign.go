@@ -126,6 +126,9 @@ func (e *entry) report(id tasklet.TaskID, m mesos.Message, r tasklet.Report) {
 		return
 	}
 	for _, pr := range r.Progress {
+		if !p.has(pr.Partition) {
+			continue
+		}
 		if p.progress == nil {
 			p.progress = make(map[int]string)
 		}
@@ -205,11 +208,19 @@ var (
 	errNotNow     = errors.New("storage does not answer")
 )
 
+// has tells whether a partition may be in the task: of an adopted one nobody knows.
+func (p *pack) has(partition int) bool {
+	return p.partitions == nil || slices.ContainsFunc(p.partitions, func(one api.LaunchPartition) bool { return one.Index == partition })
+}
+
+func errNoPartition(partition int) error {
+	return fmt.Errorf("the task has no partition %d", partition)
+}
+
 // object derives the key that a role means, from this leader's own table.
 func (e *entry) object(p *pack, r tasklet.Request) (method, key string, err error) {
-	mine := func(part api.LaunchPartition) bool { return part.Index == r.Partition }
-	if p.partitions != nil && r.Role != tasklet.RoleResult && r.Role != tasklet.RoleBundle && !slices.ContainsFunc(p.partitions, mine) {
-		return "", "", fmt.Errorf("the task has no partition %d", r.Partition)
+	if r.Role != tasklet.RoleResult && r.Role != tasklet.RoleBundle && !p.has(r.Partition) {
+		return "", "", errNoPartition(r.Partition)
 	}
 	switch r.Role {
 	case tasklet.RoleResult:

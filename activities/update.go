@@ -55,7 +55,7 @@ func (e *entry) update(id tasklet.TaskID, u mesos.Update) {
 	case e.orphan:
 		e.stray(u)
 		e.h.remove(e)
-	case p == nil, p.phase == phaseEnded:
+	case p == nil, p.phase == phaseEnded, p.phase == phaseHeld && !u.State.Live():
 		e.old(id, u)
 	case u.State == mesos.Unreachable:
 		e.unreachable(p, u)
@@ -97,7 +97,7 @@ func (e *entry) old(id tasklet.TaskID, u mesos.Update) {
 		// It ended well after all: what was put in its place is not needed.
 		e.takeAll(id.First, results)
 		for _, p := range slices.Clone(e.packs) {
-			if e.allFinished(p) {
+			if e.allFinished(p) || p.phase == phaseHeld && e.finished(p.first) {
 				if e.kill(p, 0) {
 					e.drop(p)
 				}
@@ -119,7 +119,7 @@ func (e *entry) allFinished(p *pack) bool {
 
 // live notes where a task runs. Such updates are acknowledged at once.
 func (e *entry) live(p *pack, u mesos.Update) {
-	p.phase, p.state = phasePlaced, u.State
+	p.phase, p.state, p.held = phasePlaced, u.State, nil
 	p.unreachable = time.Time{}
 	e.locate(p, u)
 	e.h.fw.Acknowledge(u)
@@ -147,7 +147,7 @@ func (e *entry) locate(p *pack, u mesos.Update) {
 // step's time is over.
 func (e *entry) unreachable(p *pack, u mesos.Update) {
 	e.h.fw.Acknowledge(u)
-	p.phase, p.state = phasePlaced, u.State
+	p.phase, p.state, p.held = phasePlaced, u.State, nil
 	if p.unreachable.IsZero() {
 		p.unreachable = time.Now()
 		if !u.UnreachableSince.IsZero() {
@@ -270,15 +270,15 @@ func (e *entry) resultsOf(id tasklet.TaskID, u mesos.Update) (results []tasklet.
 // settleKilled gives all unfinished partitions of a pack the outcome Killed.
 func (e *entry) settleKilled(p *pack) {
 	reason := cmp.Or(e.reason, "killed")
+	if p.held != nil {
+		reason += "; it was held for a person: " + p.held.Reason
+	}
 	if !p.unreachable.IsZero() {
 		reason += fmt.Sprintf("; its agent %s does not answer since %s, so it may still run there until the agent is back",
 			cmp.Or(p.agent.Host, p.agent.ID), p.unreachable.UTC().Format(time.RFC3339))
 	}
 	e.settleRest(p, tasklet.Killed, reason)
 }
-
-// settleLost ends a pack that the platform cannot or must not place again.
-func (e *entry) settleLost(p *pack, reason string) { e.settleRest(p, tasklet.Platform, reason) }
 
 func (e *entry) settleRest(p *pack, outcome tasklet.Outcome, reason string) {
 	indexes := []int{}

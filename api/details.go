@@ -16,7 +16,7 @@ import (
 // must know, and what people see in the Temporal Web UI, which shows the fields in
 // this order. At most MaxDetails bytes.
 type Details struct {
-	State  string        `json:"state"`            // of all tasks together: "waiting", "placing", "running", "killing"
+	State  string        `json:"state"`            // of all tasks together: "waiting", "placing", "running", "held", "killing"
 	Reason string        `json:"reason,omitempty"` // why it waits, or what was lost
 	Since  time.Time     `json:"since"`
 	Done   int           `json:"done,omitempty"` // partitions with a durable result
@@ -57,15 +57,24 @@ type AgentDetail struct {
 
 // TaskDetail is one Mesos task.
 type TaskDetail struct {
-	State    string `json:"state"` // a mesos.State, or "PLACING" before the ACCEPT
+	State    string `json:"state"` // a mesos.State, "PLACING" before the ACCEPT, or "HELD"
 	Progress string `json:"progress,omitempty"`
 	// UnreachableSince is when the wait for the agent began.
 	UnreachableSince *time.Time `json:"unreachable_since,omitempty"`
-	First            int        `json:"first"`
-	Count            int        `json:"count"`
-	Generation       int        `json:"generation"`
-	Agent            int        `json:"agent"`         // index in Details.Agents
-	Log              string     `json:"log,omitempty"` // tasklet.StatusData.Log, below the sandbox
+	// Held is set while the task waits for a person's word; Count is 1.
+	Held       *HeldDetail `json:"held,omitempty"`
+	First      int         `json:"first"`
+	Count      int         `json:"count"`
+	Generation int         `json:"generation"`
+	Agent      int         `json:"agent"`         // index in Details.Agents
+	Log        string      `json:"log,omitempty"` // tasklet.StatusData.Log, below the sandbox
+}
+
+// HeldDetail says since when and why the platform leaves it to a person to tell
+// what became of a task: it was to run at most once, and is lost.
+type HeldDetail struct {
+	Since  time.Time `json:"since"`
+	Reason string    `json:"reason,omitempty"`
 }
 
 // LossDetail is what the platform has lost of one pack of partitions, so that a

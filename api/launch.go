@@ -99,6 +99,13 @@ type LeadInput struct {
 	FrameworkID string `json:"framework_id"`
 }
 
+// LeadDetails are the heartbeat details of LeadFramework.
+type LeadDetails struct {
+	Leader string `json:"leader"`
+	// Mesos says why there is no subscription to a Mesos master; "" while there is.
+	Mesos string `json:"mesos,omitempty"`
+}
+
 // LeadResult ends a leadership for good: the ID cannot be used again.
 type LeadResult struct {
 	Removed bool   `json:"removed"`

@@ -41,6 +41,9 @@ const (
 	ActivityRunTasklets = "RunTasklets"
 	// ActivityKillTasks ends all tasks of a workflow run (KillInput) on the control queue.
 	ActivityKillTasks = "KillTasks"
+	// ActivityRelease ends the wait of one partition for a person (ReleaseInput) on
+	// the control queue. It fails with ErrorNotHeld where nothing is held.
+	ActivityRelease = "ReleaseHeld"
 	// ActivitySaveInstance stores the last state of an instance (RunState) before its run closes.
 	ActivitySaveInstance = "SaveInstance"
 	// ActivityLead leads a framework for as long as it runs (LeadInput, LeadResult) on the lead queue.
@@ -64,6 +67,19 @@ const (
 	// SignalKill (KillRequest) says who kills the run and why. It does nothing by
 	// itself: send it right before the cancel.
 	SignalKill = "kill"
+)
+
+// Updates.
+const (
+	// UpdateRelease (ReleaseRequest, Release) says what became of a task that is
+	// held. It fails with ErrorNotHeld or ErrorRefused.
+	UpdateRelease = "release"
+)
+
+// Types of the application errors that answer UpdateRelease.
+const (
+	ErrorNotHeld = "NotHeld" // the task is not held, or not any more
+	ErrorRefused = "Refused" // the request makes no sense; nothing was recorded
 )
 
 // Types of the application errors that end BatchFlow; none is retried.

@@ -97,6 +97,9 @@ type RunState struct {
 	Ended     time.Time                  `json:"ended,omitzero"`
 	Params    map[string]json.RawMessage `json:"params,omitempty"`
 	Steps     []StepState                `json:"steps"` // in file order, then on_exit
+	// Releases are what persons have said of tasks that were held, oldest first;
+	// of many, the latest.
+	Releases []Release `json:"releases,omitempty"`
 	// Kill is set once the run is being killed.
 	Kill *KillRequest `json:"kill,omitempty"`
 	// Relay is set when this workflow was started under another ID than its

@@ -188,20 +188,27 @@ func TestLeftWorkDirectoriesAreRemoved(t *testing.T) {
 	if err := os.Chmod(filepath.Dir(base), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	dead := filepath.Join(base, workPrefix+"999999-1-x")
-	other := filepath.Join(base, "something-else")
-	self, _ := readProc(os.Getpid())
-	live := filepath.Join(base, workPrefix+strconv.Itoa(self.pid)+"-"+strconv.FormatUint(self.start, 10)+"-x")
-	for _, dir := range []string{dead, other, live} {
+	live, err := makePrivateDir(base, 0o711)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dead, other := filepath.Join(base, privatePrefix+"1"), filepath.Join(base, "something-else")
+	for _, dir := range []string{dead, other} {
 		if err := os.Mkdir(dir, 0o711); err != nil {
 			t.Fatal(err)
 		}
 	}
 	removeAbandoned(base)
-	for dir, want := range map[string]bool{dead: false, other: true, live: true} {
+	for dir, want := range map[string]bool{dead: false, other: true, live.path: true} {
 		if _, err := os.Stat(dir); (err == nil) != want {
 			t.Errorf("%s: %v", dir, err)
 		}
+	}
+	if err := live.remove(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(live.path); err == nil {
+		t.Errorf("%s is still there", live.path)
 	}
 }
 

@@ -177,7 +177,7 @@ func (p *partition) execute() error {
 	}
 	e, err := t.x.procs.start(command{
 		path: path, args: args, env: env, dir: p.dirs.work, home: p.dirs.base,
-		user: p.user, out: write, limit: t.launch.Limits.Memory,
+		user: p.user, out: write, limit: t.launch.Limits.Memory, noCore: p.secrets != nil,
 	})
 	if err != nil {
 		return startError(t.launch, path, err)

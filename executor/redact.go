@@ -12,7 +12,7 @@ import (
 )
 
 // redactor finds secrets in what a task tells the world: the values themselves and
-// their base64, URL and JSON forms. It is no defence against a task that wants to
+// their base64, URL, JSON and quoted forms. It is no defence against a task that wants to
 // give its secrets away, but catches the `set -x`, the verbose client and the
 // printed configuration.
 type redactor struct {
@@ -104,7 +104,19 @@ func forms(value []byte) [][]byte {
 	}
 	add(jsonForm(trimmed, true), minRedacted)
 	add(jsonForm(trimmed, false), minRedacted)
+	for _, quoted := range quotes {
+		add([]byte(quoted.Replace(string(trimmed))), minRedacted)
+	}
 	return out
+}
+
+// quotes write what stands between quotes as shells with -x do, and as many programs
+// show text.
+var quotes = []*strings.Replacer{
+	strings.NewReplacer(`'`, `'\''`),
+	strings.NewReplacer(`'`, `'"'"'`),
+	strings.NewReplacer(`\`, `\\`, "\n", `\n`, "\r", `\r`, "\t", `\t`),
+	strings.NewReplacer(`\`, `\\`, "\n", `\n`, "\r", `\r`, "\t", `\t`, `'`, `\'`),
 }
 
 // base64Forms gives the characters that depend on the value alone, whatever comes

@@ -8,6 +8,8 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/url"
+	"os"
+	"os/exec"
 	"strings"
 	"testing"
 )
@@ -64,6 +66,32 @@ func TestRedactedForms(t *testing.T) {
 	}
 	if newRedactor(map[string][]byte{"PIN": []byte("123")}) != nil {
 		t.Error("a redactor with nothing to do")
+	}
+}
+
+// Shells with -x and programs that print their configuration quote what they show.
+func TestRedactedQuotes(t *testing.T) {
+	const value = "it's \"a\" \\b & more"
+	r := newRedactor(map[string][]byte{"A": []byte(value)})
+	for name, text := range map[string]string{
+		"bash": `'it'\''s "a" \b & more'`, "dash": `'it'"'"'s "a" \b & more'`,
+		"bash, ANSI": `$'it\'s "a" \\b & more'`, "backslashes": `it's "a" \\b & more`,
+	} {
+		if got := r.text("x=" + text + " after"); !strings.Contains(got, redacted) || strings.Contains(got, "more") || strings.Contains(got, "it") {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+	for _, shell := range []string{"dash", "bash"} {
+		path, err := exec.LookPath(shell)
+		if err != nil {
+			continue // the forms above are what it writes
+		}
+		cmd := exec.Command(path, "-xc", `: "$A"`)
+		cmd.Env = []string{"A=" + value, "PATH=" + os.Getenv("PATH")}
+		traced, err := cmd.CombinedOutput()
+		if got := r.text(string(traced)); err != nil || !strings.Contains(got, redacted) || strings.Contains(got, "more") {
+			t.Errorf("%s writes %q, and shown is %q, %v", shell, traced, got, err)
+		}
 	}
 }
 

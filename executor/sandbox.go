@@ -7,8 +7,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -20,6 +18,7 @@ import (
 // Work is in the sandbox too, unless a directory above it is closed to the users
 // that partitions run as; then it is a directory below /tmp.
 type sandbox struct {
+	root    string
 	logs    string
 	work    string
 	bundles string
@@ -32,9 +31,12 @@ type sandbox struct {
 	closing chan struct{}
 	emptied chan struct{} // closed when nothing more is removed
 
-	mu   sync.Mutex
-	kept []keptLogs // oldest first
-	size int64
+	outside *privateDir // work, where it is not in the sandbox
+
+	mu      sync.Mutex
+	kept    []keptLogs // oldest first
+	size    int64
+	secrets *privateDir // nil until a task needs it
 }
 
 type keptLogs struct {
@@ -42,23 +44,23 @@ type keptLogs struct {
 	size int64
 }
 
-const workPrefix = "baas-executor-"
-
 func openSandbox(cfg Config, log *slog.Logger) (*sandbox, error) {
 	root, err := filepath.Abs(cfg.Sandbox)
 	if err != nil {
 		return nil, err
 	}
 	s := &sandbox{
-		users: newUsers(), log: log, budget: cfg.Tuning.LogBudget,
+		root: root, users: newUsers(), log: log, budget: cfg.Tuning.LogBudget,
 		trash: make(chan string, maxTrash), closing: make(chan struct{}), emptied: make(chan struct{}),
 	}
-	work, err := workRoot(root, s.users.able)
-	if err != nil {
+	if err := s.openWork(); err != nil {
 		return nil, fmt.Errorf("sandbox: %w", err)
 	}
-	s.logs, s.work = filepath.Join(root, "logs"), work
-	s.bundles, s.spool = filepath.Join(work, "bundles"), filepath.Join(work, "spool")
+	for _, base := range secretBases(root) { // also where this executor needs none
+		removeAbandoned(base)
+	}
+	s.logs = filepath.Join(root, "logs")
+	s.bundles, s.spool = filepath.Join(s.work, "bundles"), filepath.Join(s.work, "spool")
 	for dir, mode := range map[string]fs.FileMode{s.logs: 0o700, s.bundles: 0o711, s.spool: 0o700} {
 		if err := os.MkdirAll(dir, mode); err != nil {
 			return nil, fmt.Errorf("sandbox: %w", err)
@@ -74,36 +76,29 @@ func openSandbox(cfg Config, log *slog.Logger) (*sandbox, error) {
 	return s, nil
 }
 
-// workRoot makes the directory for everything but logs.
-func workRoot(root string, others bool) (string, error) {
-	if !others {
-		dir := filepath.Join(root, "work")
-		return dir, os.MkdirAll(dir, 0o700)
+// openWork makes the directory for everything but logs.
+func (s *sandbox) openWork() error {
+	s.work = filepath.Join(s.root, "work")
+	if !s.users.able {
+		return os.MkdirAll(s.work, 0o700)
 	}
 	// Tasks may pass through, and see nothing.
-	if err := os.Chmod(root, 0o711); err != nil {
-		return "", err
+	if err := os.Chmod(s.root, 0o711); err != nil {
+		return err
 	}
-	if passable(root) {
-		dir := filepath.Join(root, "work")
-		if err := os.MkdirAll(dir, 0o711); err != nil {
-			return "", err
-		}
-		return dir, os.Chmod(dir, 0o711)
+	if passable(s.root) {
+		return errors.Join(os.MkdirAll(s.work, 0o711), os.Chmod(s.work, 0o711))
 	}
-	for _, base := range []string{os.TempDir(), "/var/tmp", "/tmp"} {
+	for _, base := range temporaryDirs() {
 		if !passable(base) {
 			continue
 		}
-		removeAbandoned(base)
-		self, _ := readProc(os.Getpid())
-		dir, err := os.MkdirTemp(base, fmt.Sprintf("%s%d-%d-", workPrefix, self.pid, self.start))
-		if err != nil {
-			continue
+		if dir, err := makePrivateDir(base, 0o711); err == nil {
+			s.outside, s.work = dir, dir.path
+			return nil
 		}
-		return dir, os.Chmod(dir, 0o711)
 	}
-	return "", fmt.Errorf("no directory that other users can reach, neither %s nor one for temporary files", root)
+	return fmt.Errorf("no directory that other users can reach, neither %s nor one for temporary files", s.root)
 }
 
 // passable tells whether any user can reach what is below a directory.
@@ -115,28 +110,6 @@ func passable(dir string) bool {
 		}
 		if dir == filepath.Dir(dir) {
 			return true
-		}
-	}
-}
-
-// removeAbandoned removes work directories of executors that were killed.
-func removeAbandoned(base string) {
-	found, _ := filepath.Glob(filepath.Join(base, workPrefix+"*"))
-	for _, dir := range found {
-		info, err := os.Lstat(dir)
-		if err != nil || !info.IsDir() {
-			continue
-		}
-		if st, ok := info.Sys().(*syscall.Stat_t); !ok || st.Uid != uint32(os.Geteuid()) {
-			continue
-		}
-		part := strings.Split(strings.TrimPrefix(filepath.Base(dir), workPrefix), "-")
-		if len(part) != 3 {
-			continue
-		}
-		pid, _ := strconv.Atoi(part[0])
-		if p, alive := readProc(pid); !alive || strconv.FormatUint(p.start, 10) != part[1] {
-			_ = removeTree(dir)
 		}
 	}
 }
@@ -171,7 +144,15 @@ func (s *sandbox) empty() {
 func (s *sandbox) close() error {
 	close(s.closing)
 	<-s.emptied
-	return removeTree(s.work)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	err := removeTree(s.work)
+	for _, dir := range []*privateDir{s.outside, s.secrets} {
+		if dir != nil {
+			err = errors.Join(err, dir.remove())
+		}
+	}
+	return err
 }
 
 // keepLogs notes the logs of a task that has ended. The oldest ones go when all

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -82,7 +81,7 @@ func (p *partition) takeSecrets() error {
 	p.redactor = newRedactor(values)
 	p.secrets = &secrets{list: list, values: values}
 	p.release = append(p.release, p.wipeSecrets)
-	if err := p.secrets.write(p.dirs, p.user); err != nil {
+	if err := p.secrets.write(p.task.x.box, p.user); err != nil {
 		return &localError{err}
 	}
 	return nil
@@ -90,16 +89,11 @@ func (p *partition) takeSecrets() error {
 
 // write makes the files. Their directory is the executor's own: a task cannot put
 // something else in their place.
-func (s *secrets) write(d dirs, u user) error {
+func (s *secrets) write(box *sandbox, u user) (err error) {
 	if !slices.ContainsFunc(s.list, func(one tasklet.Secret) bool { return one.File }) {
 		return nil
 	}
-	s.dir = filepath.Join(d.base, "secrets")
-	mode := fs.FileMode(0o700)
-	if u.switched {
-		mode = 0o711
-	}
-	if err := errors.Join(os.Mkdir(s.dir, mode), os.Chmod(s.dir, mode)); err != nil {
+	if s.dir, err = box.secretsDir(); err != nil {
 		return err
 	}
 	for _, one := range s.list {

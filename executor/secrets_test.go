@@ -176,6 +176,66 @@ func TestSecretsSurviveTheAgent(t *testing.T) {
 	r.nothingTold()
 }
 
+// Agents serve all files of a sandbox to whoever may ask them, so no secret is in one,
+// and what an executor that was killed has left goes when the next one starts.
+func TestSecretFilesAreOutsideOfTheSandbox(t *testing.T) {
+	for name, s := range map[string]setup{"root": {}, "closed sandbox": {closed: true}, "unprivileged": asNobody(t)} {
+		t.Run(name, func(t *testing.T) {
+			r := newSecretive(t, s)
+			l := r.withSecrets(r.job(`echo "$TLS_KEY"; exec sleep 60`))
+			r.launch(l)
+			eventually(t, "path in the log", func() bool { return strings.HasSuffix(r.liveLog(l), "/TLS_KEY\n") })
+			path := strings.TrimSpace(r.liveLog(l))
+			if have, err := os.ReadFile(path); err != nil || string(have) != tlsKey {
+				t.Fatalf("%q, %v", have, err)
+			}
+			if strings.HasPrefix(path, r.sandbox+"/") {
+				t.Errorf("%s is in the sandbox %s", path, r.sandbox)
+			}
+			if err := r.cmd.Process.Kill(); err != nil {
+				t.Fatal(err)
+			}
+			<-r.exited
+			if _, err := os.Stat(path); err != nil {
+				t.Fatalf("the dead executor has left nothing: %v", err)
+			}
+			newRig(t, s)
+			if _, err := os.Stat(path); err == nil {
+				t.Errorf("%s is still there", path)
+			}
+		})
+	}
+}
+
+// liveLog gives the log of a task that runs.
+func (r *rig) liveLog(l *tasklet.Launch) string {
+	text, _ := os.ReadFile(filepath.Join(r.sandbox, "logs", directoryName(l.TaskID), "0.log"))
+	return string(text)
+}
+
+// A core dump holds the environment. A limit of 1 byte keeps the kernel from writing
+// one and, as 0 does not, from handing it to a program (core(5)).
+func TestTasksWithSecretsDumpNoCore(t *testing.T) {
+	r := newSecretive(t, setup{})
+	limit := func(l *tasklet.Launch) string {
+		t.Helper()
+		r.one(l)
+		_, rest, ok := strings.Cut(r.logOf(l, 0), "Max core file size")
+		if !ok {
+			t.Fatal(r.logOf(l, 0))
+		}
+		line, _, _ := strings.Cut(rest, "\n")
+		return strings.Fields(line)[0]
+	}
+	const show = "cat /proc/self/limits"
+	if got := limit(r.withSecrets(r.job(show))); got != "1" {
+		t.Errorf("with secrets: %s", got)
+	}
+	if got := limit(r.job(show)); got == "1" {
+		t.Errorf("without secrets: %s", got)
+	}
+}
+
 // All partitions of a task share one answer.
 func TestSecretsOfManyPartitions(t *testing.T) {
 	r := newSecretive(t, setup{})

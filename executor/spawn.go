@@ -23,6 +23,8 @@ type command struct {
 	out  *os.File // takes stdout and stderr
 	// limit is the memory that the process tree may use, in bytes; 0: any.
 	limit int64
+	// noCore keeps it from leaving core dumps.
+	noCore bool
 }
 
 type spawnRequest struct {
@@ -115,19 +117,35 @@ func (t *table) fork(c command) (*execution, error) {
 // a user of its own: a fork bomb must not take the agent's process table.
 const maxTaskProcesses = 4096
 
-// forkBounded forks under a limit of processes, which is kept per user: it makes
-// sense only for a user that nobody else is. Root itself is not bound by it.
+// forkBounded forks under limits. That of processes is kept per user: it makes sense
+// only for a user that nobody else is. Root itself is not bound by it.
 func forkBounded(c command, attr *syscall.ProcAttr) (int, error) {
 	if c.user.own {
-		var was unix.Rlimit
-		if err := unix.Getrlimit(unix.RLIMIT_NPROC, &was); err == nil {
-			bound := unix.Rlimit{Cur: min(was.Cur, maxTaskProcesses), Max: min(was.Max, maxTaskProcesses)}
-			if err := unix.Setrlimit(unix.RLIMIT_NPROC, &bound); err == nil {
-				defer func() { _ = unix.Setrlimit(unix.RLIMIT_NPROC, &was) }()
-			}
-		}
+		defer limit(unix.RLIMIT_NPROC, func(was unix.Rlimit) unix.Rlimit {
+			return unix.Rlimit{Cur: min(was.Cur, maxTaskProcesses), Max: min(was.Max, maxTaskProcesses)}
+		})()
+	}
+	if c.noCore {
+		// With 0, the kernel would still pipe a dump to a program (core(5)); with 1 it does not.
+		defer limit(unix.RLIMIT_CORE, func(was unix.Rlimit) unix.Rlimit {
+			return unix.Rlimit{Cur: min(was.Max, 1), Max: was.Max}
+		})()
 	}
 	return syscall.ForkExec(c.path, c.args, attr)
+}
+
+// limit sets a limit of this process, which its children keep, until the function
+// that it returns is called.
+func limit(resource int, change func(was unix.Rlimit) unix.Rlimit) (restore func()) {
+	var was unix.Rlimit
+	if unix.Getrlimit(resource, &was) != nil {
+		return func() {}
+	}
+	now := change(was)
+	if unix.Setrlimit(resource, &now) != nil {
+		return func() {}
+	}
+	return func() { _ = unix.Setrlimit(resource, &was) }
 }
 
 // killUser kills all processes of a user that nobody else is. The signal to -1

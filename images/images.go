@@ -113,6 +113,15 @@ func (p *Pinner) Pin(ctx context.Context, name string) (string, error) {
 	return base + "@" + found.Digest.String(), nil
 }
 
+// CheckHost tells what is wrong with Config.Default: it is a host, with or without a
+// port.
+func CheckHost(host string) error {
+	if err := (registry.Reference{Registry: host}).ValidateRegistry(); err != nil || host == "" {
+		return fmt.Errorf("%q is no registry: write HOST or HOST:PORT, such as registry.example.com", host)
+	}
+	return nil
+}
+
 // reference reads [HOST[:PORT]/]REPOSITORY[:TAG]; base is the name without the tag.
 func (p *Pinner) reference(name string) (ref registry.Reference, base string, err error) {
 	base, tag := name, "latest"

@@ -183,6 +183,19 @@ func TestCredentials(t *testing.T) {
 	}
 }
 
+func TestDefaultRegistry(t *testing.T) {
+	for _, good := range []string{"registry-1.docker.io", "registry.example.com:5000", "localhost"} {
+		if err := CheckHost(good); err != nil {
+			t.Errorf("%s: %v", good, err)
+		}
+	}
+	for _, bad := range []string{"https://registry.example.com", "registry.example.com/team", "a b", "user@host", ""} {
+		if err := CheckHost(bad); err == nil {
+			t.Errorf("%q is taken", bad)
+		}
+	}
+}
+
 // Names without a registry are read as Docker reads them.
 func TestReference(t *testing.T) {
 	for name, want := range map[string]string{

@@ -57,13 +57,13 @@ type client struct {
 	streamID  string
 }
 
-func newClient(cfg *Config, base string) *client {
+func newClient(cfg *Config, access *Access, base string) *client {
 	// mesos-go's own transport dials IPv4 only.
 	dialer := &net.Dialer{Timeout: cfg.Timings.Dial}
 	transport := &http.Transport{
 		Proxy:                 http.ProxyFromEnvironment,
 		DialContext:           dialer.DialContext,
-		TLSClientConfig:       cfg.TLS.Clone(),
+		TLSClientConfig:       access.TLS.Clone(),
 		TLSHandshakeTimeout:   cfg.Timings.Dial,
 		ResponseHeaderTimeout: cfg.Timings.Call,
 		MaxIdleConnsPerHost:   2,
@@ -73,8 +73,8 @@ func newClient(cfg *Config, base string) *client {
 		way = cfg.Transport(transport)
 	}
 	opts := []httpcli.ConfigOpt{httpcli.RoundTripper(way)}
-	if cfg.Principal != "" && cfg.Secret != "" {
-		opts = append(opts, httpcli.BasicAuth(cfg.Principal, cfg.Secret))
+	if access.Principal != "" && access.Secret != "" {
+		opts = append(opts, httpcli.BasicAuth(access.Principal, access.Secret))
 	}
 	do := httpcli.With(opts...) // follows no redirect
 	c := &client{base: base, transport: transport, timeout: cfg.Timings.Call}
@@ -111,11 +111,11 @@ func (c *client) send(ctx context.Context, call *scheduler.Call) error {
 	return err
 }
 
-// leader asks the master for the leading master.
-func (c *client) leader(ctx context.Context) (*mesos.MasterInfo, error) {
+// ask makes one call of the operator API that has no argument.
+func (c *client) ask(ctx context.Context, call *master.Call) (*master.Response, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	resp, err := c.operator.Send(mesosclient.RequestSingleton(mastercalls.GetMaster()), mesosclient.ResponseClassSingleton, httpcli.Context(ctx))
+	resp, err := c.operator.Send(mesosclient.RequestSingleton(call), mesosclient.ResponseClassSingleton, httpcli.Context(ctx))
 	if resp != nil {
 		defer resp.Close()
 	}
@@ -126,20 +126,19 @@ func (c *client) leader(ctx context.Context) (*mesos.MasterInfo, error) {
 	if err := resp.Decode(&answer); err != nil {
 		return nil, err
 	}
-	return answer.GetGetMaster().GetMasterInfo(), nil
+	return &answer, nil
+}
+
+// leader asks the master for the leading master; nil if it knows of none.
+func (c *client) leader(ctx context.Context) (*mesos.MasterInfo, error) {
+	answer, err := c.ask(ctx, mastercalls.GetMaster())
+	return answer.GetGetMaster().GetMasterInfo(), err
 }
 
 // agents asks the master for its agents.
 func (c *client) agents(ctx context.Context) ([]master.Response_GetAgents_Agent, error) {
-	resp, err := c.operator.Send(mesosclient.RequestSingleton(mastercalls.GetAgents()), mesosclient.ResponseClassSingleton, httpcli.Context(ctx))
-	if resp != nil {
-		defer resp.Close()
-	}
+	answer, err := c.ask(ctx, mastercalls.GetAgents())
 	if err != nil {
-		return nil, err
-	}
-	var answer master.Response
-	if err := resp.Decode(&answer); err != nil {
 		return nil, err
 	}
 	if answer.GetAgents == nil {

@@ -36,6 +36,10 @@ type Config struct {
 	Principal string
 	Secret    string
 	TLS       *tls.Config // for https:// masters
+	// Access, where set, takes the place of these three. It is asked before each
+	// subscription, since files may hold others by then. Whether it gives TLS must not
+	// change, nor the principal: Mesos keeps that of the first subscription.
+	Access func() (Access, error)
 	// Transport wraps the HTTP transport of each subscription and its calls; nil
 	// leaves it as it is.
 	Transport func(http.RoundTripper) http.RoundTripper
@@ -194,6 +198,10 @@ func (c Config) prepare() (Config, error) {
 	c.Roles = roles
 	if c.Secret != "" && c.Principal == "" {
 		errs = append(errs, errors.New("a secret without a principal"))
+	}
+	if c.Access == nil {
+		fixed := Access{c.Principal, c.Secret, c.TLS}
+		c.Access = func() (Access, error) { return fixed, nil }
 	}
 	if c.User == "" {
 		u, err := user.Current()

@@ -56,9 +56,9 @@ type detector struct {
 	changed  chan struct{} // closed with the next change of these
 }
 
-func newDetector(at zkAddress, cfg *Config) *detector {
+func newDetector(at zkAddress, cfg *Config, secure bool) *detector {
 	d := &detector{at: at, scheme: "http", log: cfg.Logger, t: cfg.Timings, changed: make(chan struct{})}
-	if cfg.TLS != nil {
+	if secure {
 		d.scheme = "https"
 	}
 	return d

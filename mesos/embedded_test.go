@@ -29,7 +29,9 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-const patience = 30 * time.Second
+// patience is for a machine on which much else runs: there, what takes a second of
+// processor time may take half a minute.
+const patience = 2 * time.Minute
 
 // cluster is an embedded Mesos with agents of 4 CPUs and 1 GB.
 func cluster(t *testing.T, agents int) *embedded.Cluster {
@@ -243,6 +245,7 @@ func TestManyTasksThroughFewExecutors(t *testing.T) {
 		t.Errorf("executors %v, want one for each agent", slices.Sorted(maps.Keys(used)))
 	}
 	for id, states := range s.history {
+		states = slices.Compact(states) // an agent sends again what is not acknowledged soon
 		if want := []mesos.State{mesos.Running, mesos.Finished}; !slices.Equal(states, want) {
 			t.Errorf("%s went through %v, want %v", id, states, want)
 		}

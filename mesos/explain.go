@@ -88,6 +88,7 @@ var grounds = []func(*question) string{
 	(*question).tooLarge,
 	(*question).ruledOut,
 	(*question).tooEarly,
+	(*question).roleAwaited,
 	(*question).overQuota,
 	(*question).maintained,
 	(*question).noOffers,
@@ -147,15 +148,29 @@ func (q *question) look() {
 	}
 }
 
-func (q *question) notSubscribed() string {
-	if q.f.session != nil {
+func (q *question) notSubscribed() string { return q.f.trouble(q.now) }
+
+// Trouble says in one line why there is no subscription, "" while there is: at most
+// MaxExplain bytes. Times are UTC.
+func (f *Framework) Trouble() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return clip(f.trouble(time.Now()), MaxExplain)
+}
+
+// trouble is Trouble in full. f.mu is held.
+func (f *Framework) trouble(now time.Time) string {
+	if f.session != nil {
 		return ""
 	}
-	why := "connecting"
-	if q.f.link.err != nil {
-		why = q.f.link.err.Error()
+	what, why := "no connection to a Mesos master since", "connecting"
+	if f.link.settled.IsZero() {
+		what = "no Mesos master found yet, tried since"
 	}
-	return fmt.Sprintf("no connection to a Mesos master since %s: %s", clock(q.f.link.since, q.now), why)
+	if f.link.err != nil {
+		why = f.link.err.Error()
+	}
+	return fmt.Sprintf("%s %s: %s", what, clock(f.link.since, now), why)
 }
 
 func (q *question) noGPUs() string {

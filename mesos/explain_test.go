@@ -72,11 +72,14 @@ func TestExplainGrounds(t *testing.T) {
 		want string
 	}{
 		{"not subscribed", func(s *scene) {
-			s.session, s.link.err = nil, errors.New("no leading master:\nhttp://m:5050: connection refused")
+			s.session, s.link.err, s.link.settled = nil, errors.New("no leading master:\nhttp://m:5050: connection refused"), epoch
 		}, "no connection to a Mesos master since 03:04:05 UTC: no leading master: http://m:5050: connection refused"},
 		{"not subscribed since yesterday", func(s *scene) {
-			s.session, s.now = nil, epoch.Add(24*time.Hour)
+			s.session, s.now, s.link.settled = nil, epoch.Add(24*time.Hour), epoch
 		}, "no connection to a Mesos master since 2026-01-02 03:04:05 UTC: connecting"},
+		{"never subscribed", func(s *scene) {
+			s.session, s.link.err = nil, errors.New("zk://z:2181/mesos: no master leads: none is running, or none has reached ZooKeeper")
+		}, "no Mesos master found yet, tried since 03:04:05 UTC: zk://z:2181/mesos: no master leads: none is running, or none has reached ZooKeeper"},
 		{"no offers", func(s *scene) { s.link.lastOffer = time.Time{} },
 			"no offers at all since 03:04:05 UTC, when the framework subscribed"},
 		{"no offers since the last subscription", func(s *scene) {

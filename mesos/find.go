@@ -69,7 +69,7 @@ func prepend(list []string, first string) []string {
 // leads tells by nil that a master leads, or may: who is not let in to the
 // operator API learns from the answer to SUBSCRIBE.
 func (f *Framework) leads(ctx context.Context, base string) error {
-	c := newClient(&f.cfg, base)
+	c := newClient(&f.cfg, f.access.Load(), base)
 	defer c.close()
 	info, err := c.leader(ctx)
 	var status *statusError

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/mesos/mesos-go/api/v1/lib/scheduler/calls"
@@ -30,6 +31,8 @@ type Framework struct {
 	executors *executors
 	metrics   Metrics
 	detector  *detector // nil without ZooKeeper
+	access    atomic.Pointer[Access]
+	unread    string // why access could not be renewed; said already. Of subscribeLoop alone
 
 	match chan struct{} // something to match; capacity 1
 	house chan struct{} // something due; capacity 1
@@ -95,8 +98,11 @@ func New(cfg Config, h Handler, lease Lease) (*Framework, error) {
 	}
 	f.table.groupOf = f.cfg.GroupOf
 	f.executors = newExecutors(&f.cfg)
+	if err := f.firstAccess(); err != nil {
+		return nil, err
+	}
 	if f.cfg.zk != nil {
-		f.detector = newDetector(*f.cfg.zk, &f.cfg)
+		f.detector = newDetector(*f.cfg.zk, &f.cfg, f.access.Load().TLS != nil)
 	}
 	return f, nil
 }

@@ -35,6 +35,7 @@ type scripted struct {
 	answer  func(w http.ResponseWriter, call *scheduler.Call) bool // true: answered
 	leader  func(w http.ResponseWriter) bool                       // of GET_MASTER
 	agents  func(w http.ResponseWriter) bool                       // of GET_AGENTS
+	told    map[master.Call_Type]*master.Response                  // of other calls of operators
 }
 
 // eventStream is the open answer to one SUBSCRIBE.
@@ -73,6 +74,10 @@ func (m *scripted) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		if asked.Type == master.Call_GET_AGENTS && m.agents != nil && m.agents(w) {
+			return
+		}
+		if answer := m.told[asked.Type]; answer != nil {
+			m.reply(w, answer)
 			return
 		}
 		m.getMaster(w)
@@ -114,10 +119,13 @@ func (m *scripted) getMaster(w http.ResponseWriter) {
 	if m.leader != nil && m.leader(w) {
 		return
 	}
-	answer := master.Response{
+	m.reply(w, &master.Response{
 		Type:      master.Response_GET_MASTER,
 		GetMaster: &master.Response_GetMaster{MasterInfo: &mesos.MasterInfo{ID: "master-1", IP: 1, Port: ptr(uint32(5050))}},
-	}
+	})
+}
+
+func (m *scripted) reply(w http.ResponseWriter, answer *master.Response) {
 	data, err := answer.Marshal()
 	if err != nil {
 		m.t.Error(err)

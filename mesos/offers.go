@@ -25,7 +25,7 @@ type offer struct {
 	window    window
 }
 
-// newOffer reads an offer. Only unreserved, not revocable, plain scalars count:
+// newOffer reads an offer. Only unreserved ports and scalars count, revocable ones apart:
 // the executor's own resources must be described the same way on every agent.
 func newOffer(o *mesos.Offer, now time.Time) *offer {
 	out := &offer{
@@ -76,11 +76,7 @@ func addTo(v *placement.Vector, r *mesos.Resource) {
 	}
 }
 
-func plain(r *mesos.Resource) bool {
-	return r.GetType() == mesos.SCALAR && len(r.Reservations) == 0 && r.Reservation == nil &&
-		(r.Role == nil || *r.Role == "*") &&
-		r.Shared == nil && r.Disk == nil && r.ProviderID == nil
-}
+func plain(r *mesos.Resource) bool { return r.GetType() == mesos.SCALAR && unreserved(r) }
 
 // endpoint is host:port of an agent's HTTP API, with https:// before it where it
 // speaks TLS: then by the name that its certificate has.

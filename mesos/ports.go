@@ -13,7 +13,7 @@ const networkResource = "network_bandwidth"
 
 // portsOf gives the ports of a resource that anybody may use.
 func portsOf(r *mesos.Resource) []mesos.Value_Range {
-	if r.Name != "ports" || r.GetType() != mesos.RANGES || !unreserved(r) {
+	if r.Name != "ports" || r.GetType() != mesos.RANGES || r.Revocable != nil || !unreserved(r) {
 		return nil
 	}
 	return r.GetRanges().GetRange()
@@ -21,7 +21,7 @@ func portsOf(r *mesos.Resource) []mesos.Value_Range {
 
 func unreserved(r *mesos.Resource) bool {
 	return len(r.Reservations) == 0 && r.Reservation == nil && (r.Role == nil || *r.Role == "*") &&
-		r.Revocable == nil && r.Shared == nil && r.Disk == nil && r.ProviderID == nil
+		r.Shared == nil && r.Disk == nil && r.ProviderID == nil
 }
 
 func countPorts(ranges []mesos.Value_Range) (n int64) {
@@ -80,9 +80,7 @@ func portResource(ports []int, role string) []mesos.Resource {
 		}
 		r.Ranges.Range = append(list, mesos.Value_Range{Begin: uint64(p), End: uint64(p)})
 	}
-	if role != "" {
-		r.AllocationInfo = &mesos.Resource_AllocationInfo{Role: &role}
-	}
+	r.AllocationInfo = allocatedTo(role)
 	return []mesos.Resource{r}
 }
 

@@ -29,34 +29,35 @@ func (s *session) refusedBy(err error) error {
 	advice := "see the framework's roles and principal, and the master's --acls and --roles"
 	if strings.Contains(err.Error(), "ot authorized to use role") {
 		advice = fmt.Sprintf("let principal %q use the roles %s in register_frameworks of the master's --acls, or name other roles",
-			s.f.cfg.Principal, strings.Join(s.roles, ", "))
+			s.f.access.Load().Principal, strings.Join(s.roles, ", "))
 	}
 	return fmt.Errorf("%w: %s: %w: %s", ErrRefused, s.master, err, advice)
 }
 
 // subscribeError says what to do about a refused SUBSCRIBE.
-func (f *Framework) subscribeError(base string, err error) error {
+func (f *Framework) subscribeError(base string, roles []string, err error) error {
 	var status *statusError
 	if !errors.As(err, &status) {
 		return fmt.Errorf("subscribe to %s: %w", base, adviseTLS(err))
 	}
+	access := f.access.Load()
 	switch status.code {
 	case http.StatusTemporaryRedirect:
 		if status.location != "" {
 			return &redirectError{status.location}
 		}
 	case http.StatusUnauthorized:
-		if f.cfg.Principal == "" || f.cfg.Secret == "" {
+		if access.Principal == "" || access.Secret == "" {
 			return fmt.Errorf("%w: %s lets nobody in without credentials: set a principal and secret of the master's --credentials (%w)",
 				ErrRefused, base, status)
 		}
 		return fmt.Errorf("%w: %s does not accept the credentials of principal %q: set principal and secret as in the master's --credentials (%w)",
-			ErrRefused, base, f.cfg.Principal, status)
+			ErrRefused, base, access.Principal, status)
 	case http.StatusForbidden:
 		return fmt.Errorf("%w: %s does not let principal %q register with roles %v as user %q: change register_frameworks and run_tasks in its --acls (%w)",
-			ErrRefused, base, f.cfg.Principal, f.cfg.Roles, f.cfg.User, status)
+			ErrRefused, base, access.Principal, roles, f.cfg.User, status)
 	case http.StatusBadRequest, http.StatusMethodNotAllowed, http.StatusNotAcceptable, http.StatusUnsupportedMediaType:
-		return fmt.Errorf("%w: %s: principal %q, roles %v: %w", ErrRefused, base, f.cfg.Principal, f.cfg.Roles, status)
+		return fmt.Errorf("%w: %s: principal %q, roles %v: %w", ErrRefused, base, access.Principal, roles, status)
 	}
 	return fmt.Errorf("subscribe to %s: %w", base, status)
 }

@@ -6,9 +6,6 @@ import (
 	"strings"
 
 	mesos "github.com/mesos/mesos-go/api/v1/lib"
-	mesosclient "github.com/mesos/mesos-go/api/v1/lib/client"
-	"github.com/mesos/mesos-go/api/v1/lib/httpcli"
-	"github.com/mesos/mesos-go/api/v1/lib/master"
 	mastercalls "github.com/mesos/mesos-go/api/v1/lib/master/calls"
 	quotapb "github.com/mesos/mesos-go/api/v1/lib/quota"
 
@@ -26,22 +23,6 @@ type quota struct {
 var limited = map[string]int{
 	"cpus": placement.CPUs, "mem": placement.Mem, "disk": placement.Disk, "gpus": placement.GPUs,
 	networkResource: placement.Network,
-}
-
-// ask makes one call of the operator API that has no argument.
-func (c *client) ask(ctx context.Context, call *master.Call) (*master.Response, error) {
-	resp, err := c.operator.Send(mesosclient.RequestSingleton(call), mesosclient.ResponseClassSingleton, httpcli.Context(ctx))
-	if resp != nil {
-		defer resp.Close()
-	}
-	if err != nil {
-		return nil, err
-	}
-	var answer master.Response
-	if err := resp.Decode(&answer); err != nil {
-		return nil, err
-	}
-	return &answer, nil
 }
 
 // quotas asks the master which roles are limited and what they hold.

@@ -117,7 +117,8 @@ func (f *Framework) resubscribe() []string {
 	return f.joinedRoles()
 }
 
-// subscribed: the master has taken these roles, and makes offers to all of them.
+// rolesSubscribed notes that the master has taken these roles, and makes offers to all
+// of them.
 func (f *Framework) rolesSubscribed(names []string, now time.Time) {
 	for _, name := range names {
 		*f.role(name) = role{joined: true, supply: supply{busy: now}}
@@ -161,11 +162,15 @@ func (f *Framework) join(now time.Time) {
 		}
 		f.joining = false
 		r := f.role(next)
-		if err == nil {
+		var status *statusError
+		switch {
+		case err == nil:
 			*r = role{joined: true, supply: supply{busy: now}}
-		} else {
+		case errors.As(err, &status) && status.code < 500:
 			f.log.Warn("the Mesos master does not let the framework have a role", "role", next, "error", err)
 			r.refused, r.again = err, now.Add(refusedPause)
+		default:
+			r.again = now.Add(returnPause)
 		}
 		f.join(now)
 	})
@@ -231,7 +236,10 @@ func (f *Framework) suppress(roles []string) {
 		f.role(name).suppressed = true
 	}
 	f.metrics.Suppresses.Add(1)
-	f.tell(calls.SuppressWith(f.named(roles)), roles, func(r *role) { r.suppressed, r.busy = false, time.Now() })
+	f.tell(calls.SuppressWith(f.named(roles)), roles, func(r *role) {
+		// The master may have taken it all the same: work that comes must be told.
+		r.suppressed, r.filtered, r.busy = false, true, time.Now()
+	})
 }
 
 // revive asks for offers to the roles in which tasks wait and whose offers the
@@ -287,13 +295,21 @@ func (q *question) roleRefused() string {
 	name := q.f.cfg.roleOf(q.w.Owner)
 	r := q.f.roles[name]
 	switch {
-	case q.f.session == nil || r == nil || r.joined:
-		return ""
-	case r.refused == nil:
+	case r == nil || r.joined || r.refused == nil:
 		return ""
 	}
 	return fmt.Sprintf("the master does not let principal %q use role %s (register_frameworks in its --acls): %v",
-		cmp.Or(q.f.cfg.Principal, "none"), name, r.refused)
+		cmp.Or(q.f.access.Load().Principal, "none"), name, r.refused)
+}
+
+// roleAwaited: the master has not answered yet whether the framework may have the
+// owner's role.
+func (q *question) roleAwaited() string {
+	name := q.f.cfg.roleOf(q.w.Owner)
+	if r := q.f.roles[name]; q.f.cfg.Role == "" || r != nil && r.joined {
+		return ""
+	}
+	return fmt.Sprintf("the master has yet to let the framework have role %s", name)
 }
 
 // allocatedTo says that resources are allocated to a role.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"sync"
 	"time"
 
@@ -64,6 +65,9 @@ func (s *session) send(ctx context.Context, c *scheduler.Call) error {
 		return nil
 	case errors.As(err, &status) && status.location != "":
 		s.end(&redirectError{status.location})
+	case status != nil && status.code == http.StatusUnauthorized:
+		// The next subscription reads the credentials anew.
+		s.end(fmt.Errorf("the master no longer takes the credentials: %w", err))
 	case status != nil && status.code < 500:
 		s.f.log.Warn("the Mesos master refuses a call", "call", c.Type.String(), "master", s.master, "error", err)
 	default:
@@ -175,6 +179,7 @@ func sleep(ctx context.Context, d time.Duration) bool {
 // subscribe holds one subscription until it ends. opened is zero if it never
 // came to be.
 func (f *Framework) subscribe(ctx context.Context, hint string, back func(master string)) (opened time.Time, err error) {
+	f.renewAccess()
 	leader, err := f.findLeader(ctx, hint)
 	if err != nil {
 		f.noteTrouble(err)
@@ -194,7 +199,7 @@ func (f *Framework) subscribe(ctx context.Context, hint string, back func(master
 		following.Go(func() { f.detector.follow(ctx, leader, cancel) })
 	}
 
-	c := newClient(&f.cfg, base)
+	c := newClient(&f.cfg, f.access.Load(), base)
 	defer c.close()
 	guard := newWatchdog(f.cfg.Timings.Call, func() { cancel(errSilent) })
 	defer guard.stop()
@@ -203,7 +208,7 @@ func (f *Framework) subscribe(ctx context.Context, hint string, back func(master
 	f.mu.Unlock()
 	stream, err := c.subscribe(ctx, calls.Subscribe(f.frameworkInfo(roles)))
 	if err != nil {
-		err = f.subscribeError(base, cause(ctx, err))
+		err = f.subscribeError(base, roles, cause(ctx, err))
 		f.noteTrouble(err)
 		return opened, err
 	}
@@ -301,7 +306,7 @@ func (f *Framework) frameworkInfo(roles []string) *mesos.FrameworkInfo {
 	for _, s := range []struct {
 		value string
 		field **string
-	}{{f.cfg.Principal, &info.Principal}, {f.cfg.WebUI, &info.WebUiURL}, {f.cfg.Hostname, &info.Hostname}} {
+	}{{f.access.Load().Principal, &info.Principal}, {f.cfg.WebUI, &info.WebUiURL}, {f.cfg.Hostname, &info.Hostname}} {
 		if s.value != "" {
 			*s.field = ptr(s.value)
 		}

@@ -426,14 +426,14 @@ func TestDialsAnyAddressFamily(t *testing.T) {
 	listener, err := net.Listen("tcp", "[::1]:0")
 	if err != nil {
 		// Without IPv6 the dial must fail for that reason, not for the local address.
-		_, err := newClient(&cfg, "http://[::1]:1").transport.DialContext(t.Context(), "tcp", "[::1]:1")
+		_, err := newClient(&cfg, &Access{}, "http://[::1]:1").transport.DialContext(t.Context(), "tcp", "[::1]:1")
 		if err == nil || strings.Contains(err.Error(), "0.0.0.0") {
 			t.Errorf("dial: %v", err)
 		}
 		return
 	}
 	defer listener.Close()
-	conn, err := newClient(&cfg, "http://[::1]:1").transport.DialContext(t.Context(), "tcp", listener.Addr().String())
+	conn, err := newClient(&cfg, &Access{}, "http://[::1]:1").transport.DialContext(t.Context(), "tcp", listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,14 +26,15 @@ func (f *Framework) survey(now time.Time) {
 		quotas := s.quotas(ctx)
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		switch {
-		case f.session != s:
-		case err != nil:
-			f.log.Debug("the master does not tell of its agents", "error", err)
-		default:
-			f.table.surveyed(agents, f.cfg.GPUs, time.Now(), f.cfg.Timings)
-			f.quotas = quotas
+		if f.session != s {
+			return
 		}
+		f.quotas = quotas
+		if err != nil {
+			f.log.Debug("the master does not tell of its agents", "error", err)
+			return
+		}
+		f.table.surveyed(agents, f.cfg.GPUs, time.Now(), f.cfg.Timings)
 	})
 }
 

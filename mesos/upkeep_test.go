@@ -27,12 +27,19 @@ func TestKillIsRepeated(t *testing.T) {
 			m.want(scheduler.Call_KILL) // KILLING is not the end
 			s.send(statusEvent("t1", "a1", "x", end, ""))
 			get(t, r.handler.updates, "update")
-			for len(m.calls) > 0 {
-				<-m.calls
-			}
+			drain(r, m)
 			none(t, m.calls, "call after the end")
 		})
 	}
+}
+
+// drain takes all calls that were queued before it: they are sent one after the other.
+func drain(r *rig, m *scripted) {
+	r.t.Helper()
+	if err := r.Send("a1", "x", []byte("end")); err != nil {
+		r.t.Fatal(err)
+	}
+	m.until(scheduler.Call_MESSAGE)
 }
 
 func TestReconcileUntilAnswered(t *testing.T) {
@@ -60,9 +67,7 @@ func TestReconcileUntilAnswered(t *testing.T) {
 	get(t, r.handler.updates, "update")
 	get(t, r.handler.updates, "update")
 	r.Forget("t2")
-	for len(m.calls) > 0 {
-		<-m.calls
-	}
+	drain(r, m)
 	none(t, m.calls, "call after all answers")
 }
 

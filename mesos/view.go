@@ -115,9 +115,9 @@ func (f *Framework) ViewOffers(limit int) View {
 		}
 		rows = append(rows, o.row(why))
 	}
-	for _, fl := range f.flights {
+	for id, fl := range f.flights {
 		for _, o := range fl.offers {
-			if f.flights[o.id.Value] == fl && !slices.ContainsFunc(rows, func(r OfferInfo) bool { return r.ID == o.id.Value }) {
+			if o.id.Value == id {
 				rows = append(rows, o.row("its tasks are being written ahead"))
 			}
 		}
@@ -140,8 +140,9 @@ func (o *offer) row(why string) OfferInfo {
 // at all agents.
 const explainMost = 50
 
-// ViewTasks looks at the tasks: first those that wait, in the order of service,
-// with the reasons of the first ones.
+// ViewTasks looks at the tasks: first those that wait, in the order of service, with
+// the reasons of the first ones, and then the others. Where there are too many of
+// both, each kind has half of the rows.
 func (f *Framework) ViewTasks(limit int) View {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -152,7 +153,7 @@ func (f *Framework) ViewTasks(limit int) View {
 	}
 	list := f.queue.list()
 	number(list)
-	for i, w := range first(&v, list, limit) {
+	for i, w := range first(&v, list, max(limit/2, limit-len(f.table.tasks))) {
 		row := WaitingInfo{
 			TaskID: w.ID, Name: w.Name, Owner: w.Owner, Role: f.cfg.roleOf(w.Owner), Priority: w.Priority,
 			Resources: w.Resources, Since: w.Submitted,

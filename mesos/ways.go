@@ -195,9 +195,10 @@ func (f *Framework) inverseOffered(offers []mesos.InverseOffer) {
 		return
 	}
 	var leave, stay []mesos.OfferID
+	busy := f.table.busyUntil()
 	for i := range offers {
 		o := &offers[i]
-		if f.table.endsBefore(o.GetAgentID().GetValue(), newWindow(&o.Unavailability)) {
+		if !busy[o.GetAgentID().GetValue()].After(newWindow(&o.Unavailability).start) {
 			leave = append(leave, o.OfferID)
 		} else {
 			stay = append(stay, o.OfferID)
@@ -211,13 +212,24 @@ func (f *Framework) inverseOffered(offers []mesos.InverseOffer) {
 	}
 }
 
-// endsBefore tells whether all tasks on an agent surely end before a window. Of an
-// adopted task nobody knows.
-func (t *table) endsBefore(agentID string, w window) bool {
+// busyUntil tells by agent when the last of its tasks surely ends. Of an adopted task
+// nobody knows.
+func (t *table) busyUntil() map[string]time.Time {
+	busy := make(map[string]time.Time)
 	for _, r := range t.tasks {
-		if r.state.Live() && r.agentID == agentID && (r.ends.IsZero() || r.ends.After(w.start)) {
-			return false
+		if !r.state.Live() {
+			continue
+		}
+		ends := r.ends
+		if ends.IsZero() {
+			ends = never
+		}
+		if ends.After(busy[r.agentID]) {
+			busy[r.agentID] = ends
 		}
 	}
-	return true
+	return busy
 }
+
+// never is after every maintenance window.
+var never = time.Unix(1<<40, 0)

@@ -26,6 +26,7 @@ import (
 	"github.com/baas-batch/baas/embedded"
 	embeddedmesos "github.com/baas-batch/baas/embedded/mesos"
 	"github.com/baas-batch/baas/mesos"
+	"github.com/baas-batch/baas/storage"
 	"github.com/baas-batch/baas/storage/file"
 	"github.com/baas-batch/baas/worker"
 )
@@ -38,6 +39,9 @@ type Config struct {
 	Dir string
 	// StoreDir holds the objects; "store" below Dir if empty.
 	StoreDir string
+	// StorageURL names another store than the files in StoreDir. Its backend must be
+	// linked in.
+	StorageURL string
 	// Memory keeps Temporal in memory: runs are forgotten when the platform ends.
 	Memory bool
 	// Executor is the path of the baas-executor binary.
@@ -71,8 +75,8 @@ const (
 type Platform struct {
 	Temporal *embedded.Temporal
 	Cluster  *embeddedmesos.Cluster
-	Store    *file.Store
-	Gateway  *file.Gateway
+	Store    storage.Store
+	Gateway  *file.Gateway // nil with a StorageURL
 	Client   client.Client
 	Worker   *worker.Worker // nil with NoWorker
 
@@ -101,6 +105,9 @@ func Start(ctx context.Context, cfg Config) (_ *Platform, err error) {
 	if cfg.StoreDir == "" {
 		cfg.StoreDir = filepath.Join(cfg.Dir, "store")
 	}
+	if cfg.StoreDir, err = filepath.Abs(cfg.StoreDir); err != nil {
+		return nil, err
+	}
 	p := &Platform{cfg: cfg}
 	defer func() {
 		if err != nil {
@@ -126,9 +133,15 @@ func Start(ctx context.Context, cfg Config) (_ *Platform, err error) {
 
 // StorageURL is the URL under which other processes of this machine find the store.
 func (p *Platform) StorageURL() string {
-	u := url.URL{Scheme: "file", Path: p.Store.Dir(), RawQuery: url.Values{"gateway": {p.Gateway.URL()}}.Encode()}
+	if p.cfg.StorageURL != "" {
+		return p.cfg.StorageURL
+	}
+	u := url.URL{Scheme: "file", Path: p.cfg.StoreDir, RawQuery: url.Values{"gateway": {p.Gateway.URL()}}.Encode()}
 	return u.String()
 }
+
+// StoreDir holds the objects, unless they are elsewhere by Config.StorageURL.
+func (p *Platform) StoreDir() string { return p.cfg.StoreDir }
 
 // Stop stops all parts. With keepTasks, executors and their tasks live on, as
 // they would on agents of their own; a platform started later on the same
@@ -210,7 +223,15 @@ func writeFile(path string, r io.Reader, mode os.FileMode) (err error) {
 	return os.Rename(temp.Name(), path)
 }
 
-func (p *Platform) startStorage(context.Context) error {
+func (p *Platform) startStorage(ctx context.Context) (err error) {
+	if p.cfg.StorageURL == "" {
+		return p.startFiles()
+	}
+	p.Store, err = storage.Open(ctx, p.cfg.StorageURL)
+	return err
+}
+
+func (p *Platform) startFiles() error {
 	store, err := file.Open(p.cfg.StoreDir, file.Options{Logger: p.cfg.Logger})
 	if err != nil {
 		return err
@@ -261,6 +282,8 @@ func (p *Platform) startMesos(ctx context.Context) (err error) {
 	cfg.Dir = filepath.Join(p.cfg.Dir, "mesos")
 	cfg.MasterPort = p.cfg.MasterPort
 	cfg.Logger = p.cfg.Logger
+	// Without it, a task could subscribe as an executor, and be sent what is for that one.
+	cfg.Agent.AuthenticateExecutors = true
 	if cfg.Master.AllocationInterval == 0 {
 		// One machine and one framework: an allocation is cheap, and each step of a
 		// chain waits for one.

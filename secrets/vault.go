@@ -61,7 +61,7 @@ func newVault(u *url.URL, getenv Getenv) (Provider, error) {
 		return nil, errors.New("secrets: write vault+https://host:port/mount")
 	case v.version != "1" && v.version != "2":
 		return nil, fmt.Errorf("secrets: vault: kv=%s: the engine's version is 1 or 2", v.version)
-	case scheme == "http" && !slices.Contains([]string{"127.0.0.1", "::1", "localhost"}, u.Hostname()):
+	case scheme == "http" && !local(u):
 		return nil, errors.New("secrets: vault+http is for this machine only; use vault+https")
 	}
 	if _, err := v.token(); err != nil {
@@ -88,13 +88,18 @@ func newVault(u *url.URL, getenv Getenv) (Provider, error) {
 		// A standby sends to the active server, and the token goes along as it does
 		// with Vault's own clients, but never in clear.
 		CheckRedirect: func(r *http.Request, via []*http.Request) error {
-			if r.URL.Scheme != "https" && scheme == "https" || len(via) > 2 {
+			inClear := r.URL.Scheme != "https" && (scheme == "https" || !local(r.URL))
+			if inClear || len(via) > 2 {
 				return errors.New("a redirect that is not followed")
 			}
 			return nil
 		},
 	}
 	return v, nil
+}
+
+func local(u *url.URL) bool {
+	return slices.Contains([]string{"127.0.0.1", "::1", "localhost"}, u.Hostname())
 }
 
 func (v *vault) token() (string, error) {
@@ -164,6 +169,15 @@ func (v *vault) fields(body []byte) (map[string]json.RawMessage, error) {
 	return two.Data.Data, nil
 }
 
+// hasErrors tells a missing engine from a missing secret, for which the list of
+// errors is empty.
+func hasErrors(body []byte) bool {
+	var answer struct {
+		Errors []string `json:"errors"`
+	}
+	return json.Unmarshal(body, &answer) == nil && len(answer.Errors) > 0
+}
+
 // maxVaultAnswer bounds an answer, in bytes.
 const maxVaultAnswer = 4 << 20
 
@@ -192,6 +206,9 @@ func (v *vault) read(ctx context.Context, ref tasklet.SecretRef) ([]byte, error)
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxVaultAnswer))
 	switch {
+	case resp.StatusCode == http.StatusNotFound && hasErrors(body):
+		// Nothing serves that path at all, which the operator mends.
+		return nil, fmt.Errorf("vault has no KV engine at %s: correct the mount in --secrets (404)", v.mount)
 	case resp.StatusCode == http.StatusNotFound:
 		return nil, fmt.Errorf("%w: Vault has nothing at %s", ErrNotFound, path)
 	case resp.StatusCode == http.StatusForbidden:

@@ -1,8 +1,10 @@
 package secrets
 
 import (
+	"context"
 	"encoding/pem"
 	"errors"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -27,6 +29,8 @@ func vaultServer(t *testing.T) *httptest.Server {
 			http.Error(w, `{"errors":["permission denied"]}`, http.StatusForbidden)
 		case r.URL.Path == "/v1/secret/data/billing/sealed":
 			http.Error(w, `{"errors":["Vault is sealed"]}`, http.StatusServiceUnavailable)
+		case !strings.HasPrefix(r.URL.Path, "/v1/secret/") && !strings.HasPrefix(r.URL.Path, "/v1/old/kv/"):
+			http.Error(w, `{"errors":["no handler for route"]}`, http.StatusNotFound)
 		case answers[r.URL.Path] == "":
 			http.Error(w, `{"errors":[]}`, http.StatusNotFound)
 		default:
@@ -80,6 +84,10 @@ func TestVault(t *testing.T) {
 			t.Errorf("%s: %q, %v", text, got, err)
 		}
 	}
+	lost := open(t, host+"/sercet?namespace=team&ca_file="+ca, variables(map[string]string{"VAULT_TOKEN": "s.token"}))
+	if _, err := lost.Get(t.Context(), ref(t, "billing/db#password")); err == nil || Final(err) || !strings.Contains(err.Error(), "no KV engine at") {
+		t.Errorf("an engine that is not there: %v", err)
+	}
 	// An agent has renewed the token, and then let it expire: the operator's trouble, not the step's.
 	token("s.other")
 	if _, err := two.Get(t.Context(), ref(t, "billing/db#password")); err == nil || Final(err) || !strings.Contains(err.Error(), "403") || strings.Contains(err.Error(), "s.other") {
@@ -93,6 +101,44 @@ func TestVault(t *testing.T) {
 	if _, err := two.Get(t.Context(), ref(t, "billing/db#password")); err == nil || Final(err) || strings.Contains(err.Error(), "s.token") {
 		t.Error(err)
 	}
+}
+
+// The token goes along to the active server, but never in clear over a network.
+func TestVaultRedirects(t *testing.T) {
+	server := vaultServer(t)
+	var to string
+	standby := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, to+r.URL.Path, http.StatusTemporaryRedirect)
+	}))
+	t.Cleanup(standby.Close)
+	p := open(t, "vault+"+standby.URL+"/secret?namespace=team&ca_file="+caFile(t, server), variables(map[string]string{"VAULT_TOKEN": "s.token"}))
+	to = server.URL
+	if got, err := p.Get(t.Context(), ref(t, "billing/db#password")); err != nil || string(got) != "hunter2" {
+		t.Errorf("%q, %v", got, err)
+	}
+	asked := false
+	away := &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) {
+		asked = true
+		return nil, errors.New("no network here")
+	}}
+	p.(*vault).client.Transport = through{"vault.example.com", away, p.(*vault).client.Transport}
+	to = "http://vault.example.com:8200"
+	if _, err := p.Get(t.Context(), ref(t, "billing/db#password")); err == nil || Final(err) || asked || !strings.Contains(err.Error(), "redirect") {
+		t.Errorf("asked in clear: %t; %v", asked, err)
+	}
+}
+
+// through sends what is for one host another way.
+type through struct {
+	host         string
+	there, other http.RoundTripper
+}
+
+func (t through) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.URL.Hostname() == t.host {
+		return t.there.RoundTrip(r)
+	}
+	return t.other.RoundTrip(r)
 }
 
 // The token goes to no server whose certificate is not trusted.

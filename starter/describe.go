@@ -1,6 +1,7 @@
 package starter
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -49,6 +50,14 @@ type Activity struct {
 	Try         int32       `json:"try"` // of Temporal: above 1 after a change of leader
 	Details     api.Details `json:"details"`
 	LastFailure string      `json:"last_failure,omitempty"`
+}
+
+// agent names the agent of a task; "" where it is not known.
+func (a *Activity) agent(t api.TaskDetail) string {
+	if t.Agent < 0 || t.Agent >= len(a.Details.Agents) {
+		return ""
+	}
+	return cmp.Or(a.Details.Agents[t.Agent].Host, a.Details.Agents[t.Agent].ID)
 }
 
 // Describe gives the state of a run. The ID of an instance means its latest run.
@@ -230,7 +239,9 @@ func divideActive(run *Run) {
 	for _, a := range run.Activities {
 		ended[a.Step] += a.Details.Done
 		for _, t := range a.Details.Tasks {
-			placed[a.Step] += t.Count
+			if t.Held == nil {
+				placed[a.Step] += t.Count
+			}
 		}
 	}
 	for i := range run.Steps {

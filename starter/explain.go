@@ -44,6 +44,7 @@ type StepExplanation struct {
 	Offers   []OfferWait `json:"offers,omitempty"`    // with the leader, for an agent
 	Backoffs []Backoff   `json:"backoffs,omitempty"`  // for their next attempt
 	Tasks    []Placed    `json:"tasks,omitempty"`     // on agents
+	Held     []HeldTask  `json:"held,omitempty"`      // for a person
 	Losses   []Loss      `json:"losses,omitempty"`    // that the platform makes good
 	// Failure is the first that is for good, Failures how many there are.
 	Failure  *Failure `json:"failure,omitempty"`
@@ -189,6 +190,7 @@ func (e *explainer) ask(ctx context.Context) (err error) {
 	}
 	e.out.Scheduler = &scheduler
 	e.complain(scheduler.Trouble)
+	e.complain(scheduler.Mesos)
 	e.chores()
 	return nil
 }
@@ -210,6 +212,7 @@ func (e *explainer) chores() {
 			api.ActivityPrepare:      "the flow is being read",
 			api.ActivitySaveInstance: "the run's last state is being stored",
 			api.ActivityKillTasks:    "the order to kill its tasks waits for the leader",
+			api.ActivityRelease:      "the release of a held task waits for the leader",
 		}[p.GetActivityType().GetName()]
 		if what == "" {
 			continue

@@ -33,6 +33,7 @@ func (e *explainer) step(s *api.StepState) StepExplanation {
 		}
 	}
 	slices.SortStableFunc(out.Tasks, func(a, b Placed) int { return cmp.Compare(a.Partitions.First, b.Partitions.First) })
+	slices.SortStableFunc(out.Held, func(a, b HeldTask) int { return cmp.Compare(a.Partition, b.Partition) })
 	for i := range out.Queued {
 		out.Queued[i].Partitions = merged(out.Queued[i].Partitions)
 	}
@@ -80,7 +81,11 @@ func (e *explainer) activity(out *StepExplanation, a *Activity) {
 		if e.options.Partition >= 0 && (e.options.Partition < t.First || e.options.Partition >= t.First+t.Count) {
 			continue
 		}
-		out.Tasks = append(out.Tasks, p)
+		if t.Held != nil {
+			out.Held = append(out.Held, e.run.heldTask(a, t))
+		} else {
+			out.Tasks = append(out.Tasks, p)
+		}
 		for i := t.First; i < t.First+t.Count; i++ {
 			placed[i] = true
 		}
@@ -150,11 +155,7 @@ func (e *explainer) indexes(a *Activity) (out []int) {
 func (e *explainer) placed(step string, a *Activity, t api.TaskDetail, since, heard time.Time) Placed {
 	p := Placed{
 		Partitions: Span{t.First, t.First + max(t.Count, 1) - 1}, Attempt: a.Details.Attempt,
-		State: t.State, Since: since, Progress: t.Progress, Heard: heard,
-	}
-	if t.Agent >= 0 && t.Agent < len(a.Details.Agents) {
-		agent := a.Details.Agents[t.Agent]
-		p.Agent = cmp.Or(agent.Host, agent.ID)
+		State: t.State, Agent: a.agent(t), Since: since, Progress: t.Progress, Heard: heard,
 	}
 	if t.UnreachableSince != nil {
 		p.UnreachableSince = *t.UnreachableSince

@@ -26,7 +26,11 @@ func (f *follower) live(ctx context.Context, run *Run) error {
 			if t.Agent < 0 || t.Agent >= len(a.Details.Agents) {
 				continue
 			}
-			if err := f.liveTask(ctx, a, t, a.Details.Agents[t.Agent]); err != nil {
+			err := f.liveTask(ctx, a, t, a.Details.Agents[t.Agent])
+			if t.Held != nil && errors.Is(err, ErrUnreachable) {
+				continue // its agent may be gone for good
+			}
+			if err != nil {
 				return err
 			}
 		}

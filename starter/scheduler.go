@@ -10,6 +10,7 @@ import (
 	enumspb "go.temporal.io/api/enums/v1"
 	taskqueuepb "go.temporal.io/api/taskqueue/v1"
 	"go.temporal.io/api/workflowservice/v1"
+	"go.temporal.io/sdk/converter"
 
 	"github.com/baas-batch/baas/api"
 )
@@ -28,8 +29,10 @@ type Scheduler struct {
 	LaunchPolled time.Time `json:"launch_polled,omitzero"`
 	// Backlog counts the activities that wait in Temporal for the leader, of all runs.
 	Backlog int64 `json:"backlog"`
-	// Trouble says why nothing can be placed, "" if it can.
+	// Trouble says why nobody leads, "" if somebody does.
 	Trouble string `json:"trouble,omitempty"`
+	// Mesos says why the leader has no Mesos master, "" if it has.
+	Mesos string `json:"mesos,omitempty"`
 }
 
 // scheduler asks Temporal who leads a framework. The answer may have gaps where a
@@ -73,6 +76,10 @@ func (s *Scheduler) read(x *execution) {
 			s.Heard = t.AsTime()
 		}
 		if p.GetState() == enumspb.PENDING_ACTIVITY_STATE_STARTED {
+			var details api.LeadDetails
+			if converter.GetDefaultDataConverter().FromPayloads(p.GetHeartbeatDetails(), &details) == nil && details.Leader == s.Leader {
+				s.Mesos = details.Mesos
+			}
 			return
 		}
 		s.Trouble = "no worker has taken the lead yet"

@@ -28,7 +28,7 @@ type beating struct {
 func (b *beating) ExecuteActivity(ctx context.Context, in *interceptor.ExecuteActivityInput) (any, error) {
 	info := activity.GetInfo(ctx)
 	switch info.ActivityType.Name {
-	case api.ActivityPrepare, api.ActivitySaveInstance, api.ActivityKillTasks:
+	case api.ActivityPrepare, api.ActivitySaveInstance, api.ActivityKillTasks, api.ActivityRelease:
 		if info.HeartbeatTimeout > 0 {
 			defer beat(ctx, info.HeartbeatTimeout/4)()
 		}

@@ -98,7 +98,7 @@ func (l *leader) LeadFramework(ctx context.Context, in api.LeadInput) (api.LeadR
 	if timeout <= 0 {
 		timeout = api.DefaultLeaseTimeout
 	}
-	t, err := l.begin(in, info.TaskToken, newLease(l.cfg.Client, info.TaskToken, timeout, leadDetails{Leader: l.cfg.Identity}))
+	t, err := l.begin(in, info.TaskToken, newLease(l.cfg.Client, info.TaskToken, timeout, l.details))
 	if err != nil {
 		return api.LeadResult{}, err
 	}
@@ -111,7 +111,7 @@ func (l *leader) LeadFramework(ctx context.Context, in api.LeadInput) (api.LeadR
 	l.log.Info("no longer leading", "framework", in.Framework, "reason", err)
 	if errors.Is(err, mesos.ErrFrameworkRemoved) {
 		l.log.Error("Mesos has removed the framework and ended all its tasks: a new framework ID is chosen; "+
-			"what ran is placed again, but steps that run at most once fail until a person restarts their runs",
+			"what ran is placed again, but what was to run at most once is held until a person releases it: see baas release --help",
 			"framework", in.Framework, "framework_id", in.FrameworkID, "error", err)
 		return api.LeadResult{Removed: true, Reason: err.Error()}, nil
 	}
@@ -166,9 +166,14 @@ func handOver(err error) error {
 	})
 }
 
-// leadDetails show in the Temporal Web UI who leads.
-type leadDetails struct {
-	Leader string `json:"leader"`
+// details show in the Temporal Web UI and in baas explain who leads, and what keeps
+// the leader from placing anything.
+func (l *leader) details() any {
+	d := api.LeadDetails{Leader: l.cfg.Identity}
+	if fw, _ := l.framework(); fw != nil {
+		d.Mesos = fw.Trouble()
+	}
+	return d
 }
 
 func (l *leader) begin(in api.LeadInput, token []byte, lease *lease) (*term, error) {
@@ -282,6 +287,7 @@ func (l *leader) poll(t *term) error {
 		Interceptors:      []interceptor.WorkerInterceptor{&alive{}},
 	})
 	control.RegisterActivityWithOptions(t.handoff.KillTasks, activity.RegisterOptions{Name: api.ActivityKillTasks})
+	control.RegisterActivityWithOptions(t.handoff.ReleaseHeld, activity.RegisterOptions{Name: api.ActivityRelease})
 	control.RegisterActivityWithOptions((&inspector{leader: l.cfg.Identity, fw: t.fw}).inspect, activity.RegisterOptions{Name: api.ActivityInspect})
 	for _, w := range []sdkworker.Worker{launch, control} {
 		if err := w.Start(); err != nil {

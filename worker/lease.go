@@ -27,7 +27,7 @@ type lease struct {
 	temporal heartbeater
 	token    []byte
 	timeout  time.Duration // after which Temporal gives it to another worker
-	details  any
+	details  func() any    // of each heartbeat; nil for none
 
 	mu        sync.Mutex
 	confirmed time.Time // start of the last heartbeat that was accepted
@@ -37,7 +37,7 @@ type lease struct {
 
 var _ mesos.Lease = (*lease)(nil)
 
-func newLease(t heartbeater, token []byte, timeout time.Duration, details any) *lease {
+func newLease(t heartbeater, token []byte, timeout time.Duration, details func() any) *lease {
 	return &lease{
 		temporal: t, token: token, timeout: timeout, details: details,
 		confirmed: time.Now(), // the attempt has just begun
@@ -53,8 +53,12 @@ func (l *lease) Confirm(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, l.timeout/2)
 	defer cancel()
+	var details any
+	if l.details != nil {
+		details = l.details()
+	}
 	asked := time.Now()
-	err := l.temporal.RecordActivityHeartbeat(ctx, l.token, l.details)
+	err := l.temporal.RecordActivityHeartbeat(ctx, l.token, details)
 	var notFound *serviceerror.NotFound
 	switch {
 	case err == nil:

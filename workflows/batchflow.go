@@ -25,6 +25,9 @@ func BatchFlow(ctx workflow.Context, in api.RunInput) (api.RunResult, error) {
 	if err := workflow.SetQueryHandler(ctx, api.QueryState, r.snapshot); err != nil {
 		return api.RunResult{}, fmt.Errorf("register the state query: %w", err)
 	}
+	if err := r.acceptReleases(); err != nil {
+		return api.RunResult{}, err
+	}
 	if err := r.prepare(); err != nil {
 		return api.RunResult{}, r.abandon(err)
 	}
@@ -57,6 +60,9 @@ type run struct {
 	reason      string           // of the first failure
 	failedStep  string
 	outputBytes int // of all steps
+
+	releasing workflow.Mutex // held while a release is carried out
+	releases  []api.Release
 }
 
 // newRun sets up what is known before the flow is.
@@ -188,6 +194,7 @@ func (r *run) snapshot() (api.RunState, error) {
 		Ended:     r.ended,
 		Params:    r.params,
 		Steps:     make([]api.StepState, len(r.steps)),
+		Releases:  r.releases,
 		Kill:      r.kill,
 		Relay:     r.relay,
 	}

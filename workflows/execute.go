@@ -97,6 +97,7 @@ func (r *run) outputRoom() int {
 }
 
 func (r *run) end() (api.RunResult, error) {
+	r.awaitReleases()
 	r.status, r.ended = r.outcome(), workflow.Now(r.ctx)
 	if r.status == api.StatusKilled {
 		r.reason = r.killReason() + andBefore(r.reason)

@@ -57,6 +57,9 @@ type world struct {
 	mostPend int
 	saved    []api.RunState
 	kills    []api.KillInput
+	releases []api.ReleaseInput
+
+	releaseErrors []error // of ReleaseHeld, one after the other
 }
 
 func ok(outputs ...string) tasklet.Result {
@@ -116,6 +119,7 @@ func newWorld(t *testing.T, source string, params map[string]any) *world {
 		api.ActivityPrepare:      w.prepare,
 		api.ActivityRunTasklets:  w.runTasklets,
 		api.ActivityKillTasks:    w.killTasks,
+		api.ActivityRelease:      w.releaseHeld,
 		api.ActivitySaveInstance: w.save,
 	} {
 		w.env.RegisterActivityWithOptions(f, activity.RegisterOptions{Name: name})
@@ -187,6 +191,18 @@ func (w *world) killTasks(_ context.Context, in api.KillInput) error {
 	defer w.mu.Unlock()
 	w.kills = append(w.kills, in)
 	return nil
+}
+
+func (w *world) releaseHeld(_ context.Context, in api.ReleaseInput) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.releases = append(w.releases, in)
+	if len(w.releaseErrors) == 0 {
+		return nil
+	}
+	err := w.releaseErrors[0]
+	w.releaseErrors = w.releaseErrors[1:]
+	return err
 }
 
 func (w *world) save(ctx context.Context, state api.RunState) error {

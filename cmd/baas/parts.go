@@ -19,6 +19,8 @@ import (
 	"github.com/baas-batch/baas/starter"
 	"github.com/baas-batch/baas/storage"
 	"github.com/baas-batch/baas/storage/file"
+	_ "github.com/baas-batch/baas/storage/s3"
+	_ "github.com/baas-batch/baas/storage/swift"
 	"github.com/baas-batch/baas/worker"
 )
 
@@ -89,7 +91,7 @@ func dial(ctx context.Context, t cli.Target) (client.Client, error) {
 // embed starts a platform in this process.
 func (p parts) embed(ctx context.Context, o cli.EmbedOptions) (*cli.Platform, error) {
 	platform, err := local.Start(ctx, local.Config{
-		DataDir: o.DataDir, Ephemeral: !o.Persistent, Executor: o.Executor,
+		DataDir: o.DataDir, Ephemeral: !o.Persistent, Storage: o.Storage, Executor: o.Executor,
 		Version: o.Version, Catalog: p.catalog, Secrets: o.Secrets, Users: o.Users, Logger: o.Logger,
 		Port: o.Port, UIPort: o.UIPort, Agents: o.Agents, CPUs: o.CPUs, MemMB: o.MemMB,
 	})
@@ -142,7 +144,7 @@ func (p parts) work(ctx context.Context, o cli.WorkerOptions) error {
 		Secrets: o.Secrets, Users: o.Users,
 		Framework: o.Framework, LeaseTimeout: o.LeaseTimeout, Logger: o.Logger,
 		Mesos: mesos.Config{
-			Masters: o.Masters, User: o.User, Role: o.Role, Principal: o.Access.Principal, Secret: o.Access.Secret, TLS: o.TLS, WebUI: o.UI,
+			Masters: o.Masters, User: o.User, Role: o.Role, Access: o.MesosAccess.Open, WebUI: o.UI,
 			RemoteRegions: o.RemoteRegions, ExecutorURI: executor, ExecutorSHA256: sha256,
 		},
 	}

@@ -41,6 +41,7 @@ func TestWrongSettings(t *testing.T) {
 		want string
 	}{
 		"no bucket":         {url: "s3:///prefix", want: "want s3://BUCKET"},
+		"bucket name":       {url: s.URL("My_Bucket"), want: "want 3 to 63 small letters"},
 		"port":              {url: "s3://127.0.0.1:9000/bucket", want: "endpoint=http://HOST:PORT"},
 		"endpoint":          {url: with(t, good, "endpoint", "127.0.0.1:9000"), want: "parameter endpoint: want http://HOST:PORT"},
 		"parameter":         {url: with(t, good, "regoin", "x"), want: `unknown parameter "regoin"; known are: ca, conditions, endpoint`},

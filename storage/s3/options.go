@@ -3,6 +3,7 @@ package s3
 import (
 	"fmt"
 	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -40,6 +41,10 @@ const (
 	maxParts        = 10_000
 	defaultPartSize = 8 << 20
 )
+
+// bucketName follows the S3 documentation, "Bucket naming rules", as far as all
+// servers keep them.
+var bucketName = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$`)
 
 // parameters of the URL, each with what it sets.
 var parameters = map[string]func(o *Options, value string) error{
@@ -101,6 +106,9 @@ func ParseURL(u *url.URL) (Options, error) {
 	o := Options{Bucket: u.Host, Prefix: strings.Trim(u.Path, "/")}
 	if o.Bucket == "" || u.Port() != "" {
 		return o, fmt.Errorf("want s3://BUCKET or s3://BUCKET/PREFIX, the server's address as endpoint=http://HOST:PORT")
+	}
+	if !bucketName.MatchString(o.Bucket) {
+		return o, fmt.Errorf("bucket %q: want 3 to 63 small letters, digits, dots and dashes", o.Bucket)
 	}
 	if u.User != nil {
 		return o, fmt.Errorf("credentials do not belong into the URL: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile")

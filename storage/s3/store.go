@@ -16,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/aws/smithy-go/logging"
 
 	"github.com/baas-batch/baas/storage"
 	"github.com/baas-batch/baas/storage/internal/remote"
@@ -52,7 +53,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	cfg, err := config.LoadDefaultConfig(ctx, func(l *config.LoadOptions) error {
 		l.HTTPClient, l.SharedConfigProfile, l.Region = client, o.Profile, o.Region
-		l.Retryer = newRetryer
+		l.Retryer, l.Logger = newRetryer, logging.Nop{} // what matters is in the errors
 		l.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
 		l.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
 		return nil

@@ -79,8 +79,9 @@ func (w *wire) launched(t *testing.T, step string) (found []mesosproto.TaskInfo)
 	return found
 }
 
-// pushImage stores a small image and gives its name and digest.
-func pushImage(t *testing.T) (name, digest string) {
+// newRepository starts a registry. Push stores a small image as NAME:1.2, in place of
+// the one before, and gives its digest.
+func newRepository(t *testing.T) (name string, push func(comment string) (digest string)) {
 	t.Helper()
 	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
 	t.Cleanup(server.Close)
@@ -102,13 +103,15 @@ func pushImage(t *testing.T) (name, digest string) {
 		}
 		return sum
 	}
-	config := `{"os": "linux", "architecture": "amd64"}`
-	sum := put(http.MethodPost, "blobs/uploads/?digest=SUM", "application/octet-stream", config)
-	const manifest = "application/vnd.docker.distribution.manifest.v2+json"
-	digest = put(http.MethodPut, "manifests/1.2", manifest, fmt.Sprintf(
-		`{"schemaVersion": 2, "mediaType": %q, "layers": [], "config": {"mediaType": "application/vnd.docker.container.image.v1+json", "size": %d, "digest": %q}}`,
-		manifest, len(config), sum))
-	return strings.TrimPrefix(server.URL, "http://") + "/team/tool", digest
+	return strings.TrimPrefix(server.URL, "http://") + "/team/tool", func(comment string) string {
+		t.Helper()
+		config := fmt.Sprintf(`{"os": "linux", "architecture": "amd64", "comment": %q}`, comment)
+		sum := put(http.MethodPost, "blobs/uploads/?digest=SUM", "application/octet-stream", config)
+		const manifest = "application/vnd.docker.distribution.manifest.v2+json"
+		return put(http.MethodPut, "manifests/1.2", manifest, fmt.Sprintf(
+			`{"schemaVersion": 2, "mediaType": %q, "layers": [], "config": {"mediaType": "application/vnd.docker.container.image.v1+json", "size": %d, "digest": %q}}`,
+			manifest, len(config), sum))
+	}
 }
 
 // startBehind starts a platform whose worker reaches the master through a wire.
@@ -127,16 +130,37 @@ func startBehind(t *testing.T, change func(*worker.Config)) (target, *wire) {
 	return of(p), w
 }
 
-// The image is pinned when the run starts, and Mesos is told the digest. The embedded
-// agent runs no images, and the run says so.
+// The image is pinned when the run starts, and Mesos is told the digest at every try,
+// also after the tag has moved. The embedded agent runs no images, and the run says so.
 func TestImageIsPinned(t *testing.T) {
-	image, digest := pushImage(t)
+	image, push := newRepository(t)
+	digest := push("first")
 	p, w := startBehind(t, func(c *worker.Config) { c.Images = images.New(images.Config{}) })
-	last := ended(t, p, run(t, p, map[string]string{"flow.yaml": "name: f\nsteps: {a: {run: x, image: '" + image + ":1.2'}}\n"}, nil), patience)
-	task := w.launched(t, "a")[0]
-	c := task.Executor.GetContainer()
-	if c.GetType() != mesosproto.ContainerInfo_MESOS || c.GetMesos().GetImage().GetDocker().GetName() != image+"@"+digest || c.GetMesos().GetImage().GetDocker().GetConfig() != nil {
-		t.Errorf("container %v", c)
+	l, g := newLedger(t), newGate(t)
+	r := run(t, p, map[string]string{"flow.yaml": `
+name: f
+params: {ledger: string, gate: string}
+steps:
+  wait:
+    with: {ledger: '${{ params.ledger }}', gate: '${{ params.gate }}'}
+    run: echo "began wait" >>"$BAAS_INPUT_LEDGER"; read x <"$BAAS_INPUT_GATE"
+  a: {needs: [wait], run: x, image: '` + image + `:1.2'}
+`}, map[string]string{"ledger": l.path, "gate": g.path})
+	l.first(t, "began")
+	if push("second") == digest {
+		t.Fatal("the tag has not moved")
+	}
+	g.open(t)
+	last := ended(t, p, r, patience)
+	tries := w.launched(t, "a")
+	if len(tries) < 2 {
+		t.Errorf("%d tries", len(tries))
+	}
+	for _, task := range tries {
+		c := task.Executor.GetContainer()
+		if c.GetType() != mesosproto.ContainerInfo_MESOS || c.GetMesos().GetImage().GetDocker().GetName() != image+"@"+digest || c.GetMesos().GetImage().GetDocker().GetConfig() != nil {
+			t.Errorf("container %v", c)
+		}
 	}
 	if s, _ := last.Step("a"); last.Status != api.StatusFailed || !strings.Contains(s.Reason, "image") {
 		t.Errorf("%s", show(last))

@@ -2,38 +2,40 @@ package e2e
 
 import (
 	"bytes"
-	"crypto/rand"
 	"crypto/sha256"
-	"encoding/base64"
-	"encoding/hex"
+	"encoding/json"
 	"fmt"
-	"io"
-	"io/fs"
 	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
-	"sync"
 	"testing"
-
-	enumspb "go.temporal.io/api/enums/v1"
-	"go.temporal.io/sdk/client"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/baas-batch/baas/api"
 	"github.com/baas-batch/baas/platform"
-	"github.com/baas-batch/baas/secrets"
 	"github.com/baas-batch/baas/tests/harness"
 	"github.com/baas-batch/baas/worker"
 )
 
 // secretive takes a secret in a variable and one in a file, proves by hashes that it
 // has them, and lets them slip wherever a task can.
+// A neighbour without secrets looks around meanwhile, where tasks have users of their own.
 const secretive = `
-name: secretive
-params: {ledger: {type: string}, gate: {type: string}}
+name: CONTROL
+params: {ledger: {type: string}, gate: {type: string}, snoop: {type: bool}}
+defaults: {resources: {cpus: 0.1, mem: 64MB}}
 steps:
+  beside:
+    with: {ledger: '${{ params.ledger }}', gate: '${{ params.gate }}', snoop: '${{ params.snoop }}'}
+    run: |
+      until file=$(grep '^file' "$BAAS_INPUT_LEDGER"); do sleep 0.1; done
+      if [ "$BAAS_INPUT_SNOOP" = true ]; then
+        cat /proc/[0-9]*/environ ${file#file } "$(dirname ${file#file })"/* ../../*/*/* 2>&1
+      fi
+      echo "snooped done" >>"$BAAS_INPUT_LEDGER"
+      read x <"$BAAS_INPUT_GATE"
   use:
     secrets:
       DB_PASSWORD: bank/db#password
@@ -59,145 +61,9 @@ steps:
     run: echo "it is $DB_PASSWORD" >"$BAAS_OUTPUTS/shown"
 `
 
-// trove is a provider's directory with two secrets, and what they look like.
-type trove struct {
-	dir, password, key string
-}
-
-func newTrove(t *testing.T) trove {
-	t.Helper()
-	random := make([]byte, 36)
-	_, _ = rand.Read(random)
-	v := trove{t.TempDir(), "pw-" + hex.EncodeToString(random[:12]), ""}
-	v.key = "-----BEGIN KEY-----\n" + hex.EncodeToString(random[12:]) + "\n-----END KEY-----"
-	for name, text := range map[string]string{"bank/db/password": v.password, "bank/tls/key": v.key} {
-		path := filepath.Join(v.dir, name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return v
-}
-
-// keeper gives the secrets to flows that are run without registration.
-func (v trove) keeper(t *testing.T, rules ...string) *secrets.Keeper {
-	t.Helper()
-	provider, err := secrets.Open("file://"+v.dir, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	policy, err := secrets.ParsePolicy(rules)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return secrets.NewKeeper(provider, policy)
-}
-
-// absent looks for the secrets, also as base64, in what others may see.
-func (v trove) absent(t *testing.T, where string, data []byte) {
-	t.Helper()
-	line := strings.Split(v.key, "\n")[1]
-	for _, text := range []string{v.password, line} {
-		// Of base64, the part that does not depend on what stands around it.
-		for shift := range 3 {
-			encoded := base64.StdEncoding.EncodeToString(append(make([]byte, shift), text...))
-			if bytes.Contains(data, []byte(encoded[4:len(encoded)-4])) {
-				t.Errorf("%s has a secret as base64", where)
-			}
-		}
-		if i := bytes.Index(data, []byte(text)); i >= 0 {
-			t.Errorf("%s has a secret: …%q", where, data[max(0, i-100):i])
-		}
-	}
-}
-
-// absentBelow looks into every file of a tree but those of one directory, and gives
-// their number.
-func (v trove) absentBelow(t *testing.T, root, but string) (files int) {
-	t.Helper()
-	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
-		if os.IsNotExist(err) {
-			return nil // a task's file went meanwhile
-		}
-		if err == nil && path == but {
-			return fs.SkipDir
-		}
-		if err != nil || !d.Type().IsRegular() {
-			return err
-		}
-		data, err := os.ReadFile(path)
-		if os.IsNotExist(err) {
-			return nil
-		}
-		files++
-		v.absent(t, path, data)
-		return err
-	})
-	if err != nil {
-		t.Error(err)
-	}
-	return files
-}
-
-// safeBuffer takes logs of many goroutines.
-type safeBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *safeBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *safeBuffer) bytes() []byte {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return bytes.Clone(s.b.Bytes())
-}
-
-// history gives a run's events as they are kept.
-func history(t *testing.T, p target, r client.WorkflowRun) (all []byte) {
-	t.Helper()
-	events := p.client.GetWorkflowHistory(t.Context(), r.GetID(), r.GetRunID(), false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
-	for events.HasNext() {
-		event, err := events.Next()
-		if err != nil {
-			t.Fatal(err)
-		}
-		data, err := proto.Marshal(event)
-		if err != nil {
-			t.Fatal(err)
-		}
-		all = append(all, data...)
-	}
-	return all
-}
-
-// mesosState gives what the operator API tells.
-func mesosState(t *testing.T, p *platform.Platform) (all []byte) {
-	t.Helper()
-	for _, call := range []string{"GET_STATE", "GET_TASKS", "GET_EXECUTORS", "GET_FRAMEWORKS"} {
-		resp, err := http.Post(p.Cluster.MasterURL()+"/api/v1", "application/json", strings.NewReader(`{"type": "`+call+`"}`))
-		if err != nil {
-			t.Fatal(err)
-		}
-		data, err := io.ReadAll(resp.Body)
-		resp.Body.Close()
-		if err != nil || resp.StatusCode != http.StatusOK || len(data) < 100 {
-			t.Fatalf("%s: %s, %d bytes, %v", call, resp.Status, len(data), err)
-		}
-		all = append(all, data...)
-	}
-	return all
-}
-
-// The value of a secret is found nowhere but in the task: not in the history, Mesos's
-// state, the agents' directories, storage or any log, while the task runs or after.
+// The value of a secret is found nowhere but in the task: not in any history, Mesos's
+// state, other processes, storage, agents' directories or logs, while the task runs or
+// after it. Everywhere there the same search finds the run's control word.
 func TestSecretsAreNowhereButInTheTask(t *testing.T) {
 	v, l, g := newTrove(t), newLedger(t), newGate(t)
 	log := &safeBuffer{}
@@ -207,37 +73,44 @@ func TestSecretsAreNowhereButInTheTask(t *testing.T) {
 		c.Worker = func(w *worker.Config) { w.Secrets = v.keeper(t, "adhoc=bank") }
 	})
 	p := of(platform)
-	data := filepath.Dir(platform.Store.Dir())
-	r := run(t, p, map[string]string{"flow.yaml": secretive}, map[string]string{"ledger": l.path, "gate": g.path})
+	data := filepath.Dir(platform.StoreDir())
+	r := run(t, p, map[string]string{"flow.yaml": strings.ReplaceAll(secretive, "CONTROL", v.control)},
+		map[string]string{"ledger": l.path, "gate": g.path, "snoop": strconv.FormatBool(os.Geteuid() == 0)})
 
+	l.first(t, "snooped")
 	file := l.first(t, "file")[0]
 	if have, err := os.ReadFile(file); err != nil || string(have) != v.key {
 		t.Errorf("the task's file has %q, %v", have, err)
 	}
-	search := func(when, but string) {
+	search := func(when string, files ...string) {
 		t.Helper()
-		if n := v.absentBelow(t, data, but); n < 20 {
-			t.Errorf("%s: only %d files below %s", when, n, data)
-		}
-		v.absent(t, when+": history", history(t, p, r))
-		v.absent(t, when+": Mesos", mesosState(t, platform))
+		matched(t, v.absentBelow(t, data), files)
+		v.traced(t, when+": histories", histories(t, p))
+		v.absentInMesos(t, platform)
 		now, err := p.runs().Describe(t.Context(), api.RunID(r.GetID(), r.GetRunID()))
 		if err != nil {
 			t.Fatal(err)
 		}
-		v.absent(t, when+": description", fmt.Appendf(nil, "%+v", now))
-		v.absent(t, when+": log of the platform", log.bytes())
+		v.traced(t, when+": description", fmt.Appendf(nil, "%+v", now))
+		v.traced(t, when+": log of the platform", log.bytes())
 	}
-	// The task's own directory: what it writes there is its own affair, and goes with it.
-	own := filepath.Dir(filepath.Dir(file))
-	search("running", own)
+	const (
+		agent    = "mesos/agents/*/"
+		executor = "slaves/*/frameworks/*/executors/*/"
+	)
+	search("running", "temporal/temporal.db*", "store/bundles/*",
+		agent+"meta/"+executor+"tasks.log", agent+executor+"runs/*/stderr", agent+executor+"runs/*/logs/*/0.log")
+	if n := v.absentInProcesses(t, "use"); n == 0 {
+		t.Error("the step beside it was not found")
+	}
 	g.open(t)
 	last := ended(t, p, r, patience)
-	harness.Eventually(t, "removal of the task's directory", func() bool {
-		_, err := os.Stat(own)
+	harness.Eventually(t, "removal of the secret's directory", func() bool {
+		_, err := os.Stat(filepath.Dir(file))
 		return os.IsNotExist(err)
 	})
-	search("ended", "")
+	search("ended", "store/instances/*/*.json", "store/runs/*/*/use/results/*.json",
+		"store/runs/*/*/use/logs/*/*.log", "store/runs/*/*/beside/logs/*/*.log")
 
 	for name, value := range map[string]string{"password": v.password, "key": v.key} {
 		equal(t, output(t, last, "use", name), fmt.Sprintf("%x", sha256.Sum256([]byte(value))))
@@ -291,5 +164,49 @@ func TestSecretsThatAreNotGiven(t *testing.T) {
 				t.Errorf("%s\nledger %v", show(last), l.lines(t))
 			}
 		})
+	}
+}
+
+// Who can reach an agent, as tasks can, does not pass for an executor, and is not sent
+// what is for that one.
+func TestNobodyPassesForAnExecutor(t *testing.T) {
+	platform := start(t)
+	p := of(platform)
+	succeeded(t, p, run(t, p, map[string]string{"flow.yaml": "name: f\nsteps: {a: {run: 'true'}}\n"}, nil), patience)
+	tried := 0
+	for _, agent := range platform.Cluster.Agents() {
+		var state struct {
+			GetExecutors struct {
+				Executors []struct {
+					Info struct {
+						Executor  any `json:"executor_id"`
+						Framework any `json:"framework_id"`
+					} `json:"executor_info"`
+				} `json:"executors"`
+			} `json:"get_executors"`
+		}
+		if err := json.Unmarshal(operatorAnswer(t, "http://"+agent.Address, "GET_EXECUTORS"), &state); err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range state.GetExecutors.Executors {
+			call, err := json.Marshal(map[string]any{
+				"type": "SUBSCRIBE", "framework_id": e.Info.Framework, "executor_id": e.Info.Executor, "subscribe": struct{}{},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp, err := http.Post("http://"+agent.Address+"/api/v1/executor", "application/json", bytes.NewReader(call))
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+			if resp.StatusCode != http.StatusUnauthorized {
+				t.Errorf("%s: %s", call, resp.Status)
+			}
+			tried++
+		}
+	}
+	if tried == 0 {
+		t.Error("there is no executor")
 	}
 }

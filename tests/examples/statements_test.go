@@ -9,8 +9,12 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/baas-batch/baas/platform"
 	"github.com/baas-batch/baas/starter"
+	_ "github.com/baas-batch/baas/storage/s3"
+	_ "github.com/baas-batch/baas/storage/swift"
 	"github.com/baas-batch/baas/tests/harness"
+	"github.com/baas-batch/baas/tests/servers"
 )
 
 // route is one line of a statement.
@@ -57,9 +61,42 @@ func total(list []route) (flights int) {
 	return flights
 }
 
-// Every statement is recomputed from the CSV files, and so is the index.
+// The flow runs unchanged on every store, and its outputs are the same to the byte.
 func TestStatements(t *testing.T) {
-	c := harness.Client(harness.Start(t))
+	s3, swift := servers.StartS3(t, nil), servers.StartSwift(t)
+	swiftS3 := swift.S3()
+	swift.Credentials(t)
+	swift.Container(t, "by-s3")
+	var first map[string]string
+	for _, store := range []struct {
+		name, url string
+		s3        *servers.S3 // whose credentials are needed
+	}{
+		{name: "files"},
+		{"S3", s3.Bucket(t, "bucket"), s3},
+		{"Swift", swift.Container(t, "statements") + "/below/a/prefix", nil},
+		{"S3 of Swift", swiftS3.URL("by-s3") + "&conditions=false&max_parts=1000", swiftS3},
+	} {
+		t.Run(store.name, func(t *testing.T) {
+			if store.s3 != nil {
+				store.s3.Credentials(t)
+			}
+			c := harness.Client(harness.Start(t, func(c *platform.Config) { c.StorageURL = store.url }))
+			files := checkStatements(t, c)
+			if first == nil {
+				first = files
+			}
+			if !maps.Equal(files, first) {
+				t.Error("the outputs differ from those in files")
+			}
+		})
+	}
+}
+
+// checkStatements recomputes every statement from the CSV files, and the index. It
+// gives the files.
+func checkStatements(t *testing.T, c *starter.Client) map[string]string {
+	t.Helper()
 	run := succeeded(t, c, begin(t, c, app(t, "statements"), nil))
 	airports, routes := statementData(t)
 	if len(routes) != 303 {
@@ -78,9 +115,11 @@ func TestStatements(t *testing.T) {
 		index = append(index, fmt.Sprintf("%s,%d,%d", origin, len(list), total(list)))
 		departures += total(list)
 	}
-	if have := download(t, c, run, "index", "index")["index"]; have != strings.Join(index, "\n")+"\n" {
+	have := download(t, c, run, "index", "index")["index"]
+	if have != strings.Join(index, "\n")+"\n" {
 		t.Errorf("the index is\n%s", have)
 	}
+	statements["index"] = have
 	if n := output[int](t, run, "index", "statements"); n != len(routes) {
 		t.Errorf("output statements is %d, want %d", n, len(routes))
 	}
@@ -91,6 +130,7 @@ func TestStatements(t *testing.T) {
 		t.Errorf("render has %d of %d partitions done, want 20 of 20", s.Done, s.Partitions)
 	}
 	checkReport(t, c, run)
+	return statements
 }
 
 // checkStatement compares a statement with its routes, line by line.

@@ -186,7 +186,7 @@ func (c *checker) attempts(s Step, p Partition, accepted []Acceptance, entries L
 		case result.Outcome == tasklet.Failed && result.ExitCode == 75 && a.Attempt <= s.Fails:
 			c.entered(p, Failed, a, entries)
 		case result.Outcome == tasklet.Failed && result.Signal != "" && c.killed(p, a.Attempt):
-		case result.Outcome == tasklet.Platform && c.mayBeLost(s, p):
+		case (result.Outcome == tasklet.Platform || released(result)) && c.mayBeLost(s, p):
 		default:
 			c.report("%s: attempt %d ended as %s, exit code %d, signal %q: %s", p, a.Attempt, result.Outcome, result.ExitCode, result.Signal, result.Reason)
 		}

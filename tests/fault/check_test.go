@@ -22,6 +22,7 @@ func TestChecksFind(t *testing.T) {
 			return Acceptance{p, attempt, at(second), tasklet.Result{Outcome: outcome, ExitCode: exit}}
 		}
 		good    = result(1, 3, tasklet.Succeeded, 0)
+		word    = Acceptance{p, 1, at(3), tasklet.Result{Outcome: tasklet.Failed, ExitCode: -1, Reason: "released as failed by " + personsName + ": a test"}}
 		away    = harm{away: true, from: at(0), to: at(4)}
 		killed  = harm{from: at(1)}
 		plain   = Step{Name: "work", Tasks: 1, Attempts: 3}
@@ -43,6 +44,7 @@ func TestChecksFind(t *testing.T) {
 		{"away and started again", plain, Ledger{line(Began, 1, 0), line(Overlaps, 1, 3), line(Began, 1, 3), line(Ended, 1, 3)},
 			[]Acceptance{result(1, 5, tasklet.Succeeded, 0)}, []harm{away}, ""},
 		{"lost before it began", once, nil, []Acceptance{result(1, 3, tasklet.Platform, -1)}, []harm{away}, ""},
+		{"held and released", once, nil, []Acceptance{word}, []harm{away}, ""},
 
 		{"no result", plain, Ledger{line(Began, 1, 1), line(Ended, 1, 2)}, nil, nil, "has no result"},
 		{"never ran", plain, nil, []Acceptance{good}, nil, `no task of it has entered "end"`},
@@ -56,6 +58,7 @@ func TestChecksFind(t *testing.T) {
 		{"twice at most once", once, Ledger{line(Began, 1, 0), line(Began, 1, 2), line(Ended, 1, 2)}, []Acceptance{good}, []harm{killed}, "at most once"},
 		{"given up although it began", once, Ledger{line(Began, 1, 0)}, []Acceptance{result(1, 3, tasklet.Platform, -1)}, []harm{away}, "ended as platform"},
 		{"given up for nothing", once, nil, []Acceptance{result(1, 3, tasklet.Platform, -1)}, nil, "ended as platform"},
+		{"held for nothing", once, nil, []Acceptance{word}, nil, "ended as failed"},
 		{"overlapping", plain, Ledger{line(Began, 1, 0), line(Overlaps, 1, 2), line(Began, 1, 2), line(Ended, 1, 2)}, []Acceptance{good}, []harm{killed}, "still alive was"},
 		{"given up too early", Step{Name: "work", Tasks: 1, Attempts: 3, Fails: 3}, Ledger{line(Began, 1, 1), line(Failed, 1, 2)},
 			[]Acceptance{result(1, 3, tasklet.Failed, 75)}, nil, "given up after 1 of 3"},

@@ -51,6 +51,9 @@ func (w *World) Start(f Flow) *Run {
 	})
 	w.do(err)
 	r.ID = r.started.Run
+	if slices.ContainsFunc(f.Steps, func(s Step) bool { return s.AtMostOnce }) {
+		go r.decide(w.Context())
+	}
 	w.Cleanup(func() {
 		if w.Failed() {
 			r.tell()

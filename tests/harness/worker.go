@@ -168,7 +168,7 @@ func (w *Worker) Change(f func(*WorkerConfig)) error {
 func LikePlatform(p *platform.Platform, name string) WorkerConfig {
 	like := p.WorkerConfig()
 	return WorkerConfig{
-		Name: name, Temporal: p.Temporal.Address(), Namespace: like.Namespace, Storage: p.Store.Dir(),
+		Name: name, Temporal: p.Temporal.Address(), Namespace: like.Namespace, Storage: p.StoreDir(),
 		Masters: like.Mesos.Masters, Executor: like.Mesos.ExecutorURI, ExecutorSHA256: like.Mesos.ExecutorSHA256,
 		Lease: like.LeaseTimeout, Heartbeat: like.HeartbeatTimeout,
 	}

@@ -173,3 +173,11 @@ func (r *record) warnings() (out []string) {
 	}
 	return out
 }
+
+// logged wants words so many times in what the framework has logged.
+func (s *scheduler) logged(words string, times int) {
+	s.t.Helper()
+	if n := strings.Count(s.log.String(), words); n != times {
+		s.t.Errorf("%q is logged %d times, want %d", words, n, times)
+	}
+}

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"crypto/tls"
 	"os"
 	"strings"
 
@@ -20,12 +19,6 @@ type MesosAccess struct {
 
 	Files  mesos.TLSFiles
 	UseTLS bool // also without files of our own
-}
-
-// Access is a MesosAccess with what its files hold. TLS is nil where none is asked for.
-type Access struct {
-	Principal, Secret string
-	TLS               *tls.Config
 }
 
 // mesosAccess reads flags, which only some commands have, and variables. A secret is
@@ -62,27 +55,27 @@ func accessFlags() []urfave.Flag {
 	}
 }
 
-// Open reads the files.
-func (m MesosAccess) Open() (a Access, err error) {
+// Open reads the files. TLS is nil where none is asked for.
+func (m MesosAccess) Open() (a mesos.Access, err error) {
 	a.Principal, a.Secret = m.Principal, m.Secret
 	switch {
 	case m.Credentials != "":
 		if a.Principal, a.Secret, err = mesos.ReadCredentials(m.Credentials); err != nil {
-			return Access{}, usagef("%v", err)
+			return mesos.Access{}, usagef("%v", err)
 		}
 	case m.SecretFile != "":
 		secret, err := os.ReadFile(m.SecretFile)
 		if err != nil {
-			return Access{}, usagef("secret file: %v", err)
+			return mesos.Access{}, usagef("secret file: %v", err)
 		}
 		a.Secret = strings.TrimSpace(string(secret))
 	}
 	if a.Secret != "" && a.Principal == "" {
-		return Access{}, usagef("there is a secret for Mesos, but no principal: name it with BAAS_MESOS_PRINCIPAL, or both in BAAS_MESOS_CREDENTIALS")
+		return mesos.Access{}, usagef("there is a secret for Mesos, but no principal: name it with BAAS_MESOS_PRINCIPAL, or both in BAAS_MESOS_CREDENTIALS")
 	}
 	if m.UseTLS || m.Files != (mesos.TLSFiles{}) {
 		if a.TLS, err = m.Files.Load(); err != nil {
-			return Access{}, usagef("%v", err)
+			return mesos.Access{}, usagef("%v", err)
 		}
 	}
 	return a, nil

@@ -44,8 +44,9 @@ func TestWorkerIsLetIn(t *testing.T) {
 			var got WorkerOptions
 			b.program.Parts.Worker = func(_ context.Context, o WorkerOptions) error { got = o; return nil }
 			b.expect(ExitDone, append([]string{"worker"}, c.flags...)...)
-			if got.Principal != "batch" || got.Secret != "s3cret" || (got.TLS != nil) != c.tls {
-				t.Errorf("principal %q, secret %q, TLS %v", got.Principal, got.Secret, got.TLS != nil)
+			access, err := got.MesosAccess.Open()
+			if err != nil || access.Principal != "batch" || access.Secret != "s3cret" || (access.TLS != nil) != c.tls {
+				t.Errorf("principal %q, secret %q, TLS %v, error %v", access.Principal, access.Secret, access.TLS != nil, err)
 			}
 			if want := []string{"zk://u:p@a:2181,b:2181/mesos", "http://c:5050"}; !slices.Equal(got.Masters, want) {
 				t.Errorf("masters are %q", got.Masters)

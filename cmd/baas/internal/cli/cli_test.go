@@ -376,7 +376,7 @@ func TestFlagsAndArgumentsInAnyOrder(t *testing.T) {
 }
 
 func TestBytesText(t *testing.T) {
-	for want, n := range map[string]int64{"0 B": 0, "999 B": 999, "1.0 kB": 1000, "1.5 kB": 1500, "1.0 MB": 999_999, "2.5 GB": 2_500_000_000} {
+	for want, n := range map[string]int64{"0 B": 0, "999 B": 999, "1 kB": 1000, "1.5 kB": 1500, "1 MB": 999_999, "256 MB": 256_000_000, "2.5 GB": 2_500_000_000} {
 		if got := bytesText(n); got != want {
 			t.Errorf("%d: got %s, want %s", n, got, want)
 		}

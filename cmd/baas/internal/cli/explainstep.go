@@ -30,6 +30,7 @@ func (w *explanation) step(s *starter.StepExplanation) {
 	w.offers(s)
 	w.backoffs(s)
 	w.tasks(s)
+	w.held(s)
 	w.losses(s)
 	if w.text.Len() > before {
 		return
@@ -138,6 +139,8 @@ func (w *explanation) queued(s *starter.StepExplanation) {
 			text += "; Temporal hands over again at " + w.moment(q.Next)
 		case w.Scheduler != nil && w.Scheduler.Trouble != "":
 			text += ", and nobody leads"
+		case w.Scheduler != nil && w.Scheduler.Mesos != "":
+			text += ", which has no Mesos master"
 		case w.Scheduler != nil && w.Scheduler.Backlog > 0:
 			text += fmt.Sprintf(", which is busy: about %s wait there, of all runs", number(int(w.Scheduler.Backlog), "range"))
 		}
@@ -226,6 +229,24 @@ func (w *explanation) tasks(s *starter.StepExplanation) {
 			text += ": " + t.Progress
 		}
 		w.line(4, "%s", text)
+	}
+}
+
+// held has a line of its own for each command, to be copied.
+func (w *explanation) held(s *starter.StepExplanation) {
+	for i, h := range s.Held {
+		if i == maxExplained {
+			w.more(len(s.Held)-i, "task", "tasks", "for a person")
+			return
+		}
+		on := ""
+		if h.Agent != "" {
+			on = ", was on " + h.Agent
+		}
+		w.line(4, "%sheld for a person since %s%s:", w.who(s, []starter.Span{{First: h.Partition, Last: h.Partition}}), w.ago(h.Since), on)
+		w.line(6, "%s", h.Reason)
+		w.line(6, "find out what it has done, then:")
+		w.text.WriteString("      " + h.Release + "\n")
 	}
 }
 

@@ -262,7 +262,7 @@ func bytesText(n int64) string {
 		value /= 1000
 		unit++
 	}
-	return fmt.Sprintf("%.1f %s", value, byteUnits[unit-1])
+	return strings.TrimSuffix(fmt.Sprintf("%.1f", value), ".0") + " " + byteUnits[unit-1]
 }
 
 var byteUnits = []string{"kB", "MB", "GB", "TB", "PB", "EB"}

@@ -97,6 +97,7 @@ func (p *Program) follow(ctx context.Context, platform *Platform, id string, v v
 	}()
 	var last starter.Run
 	silent := false
+	held := map[starter.HeldTask]bool{}
 	for {
 		select {
 		case o, ok := <-states:
@@ -117,6 +118,7 @@ func (p *Program) follow(ctx context.Context, platform *Platform, id string, v v
 			if err := v.show(&last); err != nil {
 				return last, false, err
 			}
+			noteHeld(v, &last, held)
 		case <-p.Interrupt:
 			if interrupted == nil {
 				return last, false, nil
@@ -124,6 +126,16 @@ func (p *Program) follow(ctx context.Context, platform *Platform, id string, v v
 			if goOn, err := interrupted(ctx); err != nil || !goOn {
 				return last, false, err
 			}
+		}
+	}
+}
+
+// noteHeld tells of each held task once: nothing of it moves until a person acts.
+func noteHeld(v view, run *starter.Run, told map[starter.HeldTask]bool) {
+	for _, h := range run.Held() {
+		if !told[h] {
+			told[h] = true
+			v.note(fmt.Sprintf("baas: %s#%d is held for a person: %s; to go on: %s", h.Step, h.Partition, screen.OneLine(h.Reason), h.Release))
 		}
 	}
 }

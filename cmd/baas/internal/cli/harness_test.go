@@ -12,6 +12,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/baas-batch/baas/api"
 	"github.com/baas-batch/baas/starter"
 )
 
@@ -24,6 +25,7 @@ type fakeRuns struct {
 	watch    func(ctx context.Context, id string) iter.Seq2[starter.Run, error]
 	list     func(starter.ListOptions) ([]starter.Summary, error)
 	kill     func(id, reason, by string) error
+	release  func(id string, o starter.ReleaseOptions) (api.Release, error)
 	logs     func(id string, o starter.LogOptions) iter.Seq2[starter.LogChunk, error]
 	download func(o starter.Output, dir string) ([]string, error)
 }
@@ -46,6 +48,9 @@ func (f *fakeRuns) List(_ context.Context, o starter.ListOptions) ([]starter.Sum
 }
 func (f *fakeRuns) Kill(_ context.Context, id, reason, by string) error {
 	return f.kill(id, reason, by)
+}
+func (f *fakeRuns) Release(_ context.Context, id string, o starter.ReleaseOptions) (api.Release, error) {
+	return f.release(id, o)
 }
 func (f *fakeRuns) Logs(_ context.Context, id string, o starter.LogOptions) iter.Seq2[starter.LogChunk, error] {
 	return f.logs(id, o)

@@ -28,6 +28,9 @@ func (p *Program) images(c *urfave.Context, keeper *secrets.Keeper) (*images.Pin
 		}
 		return nil, nil
 	}
+	if err := images.CheckHost(c.String("registry")); err != nil {
+		return nil, usagef("--registry %v", err)
+	}
 	config := images.Config{Default: c.String("registry"), Architecture: c.String("image-arch")}
 	if auth != "" {
 		ref, err := tasklet.ParseSecretRef(auth)

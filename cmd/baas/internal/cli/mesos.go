@@ -1,8 +1,10 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strconv"
@@ -119,8 +121,11 @@ func (p *Program) agentTable(v *starter.MesosView) error {
 	var w explanation
 	for i, line := range slices.Collect(strings.Lines(table.String())) {
 		w.text.WriteString(line)
-		if i > 0 && len(v.Agents[i-1].Values) > 0 {
-			w.line(2, "%s", clip(attributes(v.Agents[i-1].Values), 3*tableWidth))
+		if i == 0 {
+			continue
+		}
+		if text := attributes(v.Agents[i-1].Values); text != "" {
+			w.line(2, "%s", clip(text, 3*tableWidth))
 		}
 	}
 	_, err := fmt.Fprint(p.Stdout, w.text.String())
@@ -141,6 +146,7 @@ func (p *Program) agentState(a *mesos.AgentInfo) string {
 	return "last offer " + p.since(a.LastOffer) + " ago"
 }
 
+// attributes is empty for an agent that has none but its host, which its row names.
 func attributes(values map[string]string) string {
 	var parts []string
 	for _, key := range slices.Sorted(maps.Keys(values)) {
@@ -148,10 +154,14 @@ func attributes(values map[string]string) string {
 			parts = append(parts, clip(key+"="+values[key], 90))
 		}
 	}
-	return cell(strings.Join(parts, " "))
+	return strings.Join(parts, " ")
 }
 
 func (p *Program) offerTable(v *starter.MesosView) error {
+	if len(v.Offers) == 0 {
+		_, err := fmt.Fprintln(p.Stdout, "No offers in hand")
+		return err
+	}
 	rows := make([][]string, len(v.Offers))
 	for i, o := range v.Offers {
 		rows[i] = []string{cell(o.Hostname, o.AgentID), cell(o.Role), resources(o.Resources), p.since(o.Since), screen.OneLine(o.Why)}
@@ -165,12 +175,12 @@ func (p *Program) taskTables(v *starter.MesosView) error {
 	for _, state := range slices.Sorted(maps.Keys(v.States)) {
 		counts = append(counts, fmt.Sprintf("%d %s", v.States[state], state))
 	}
-	fmt.Fprintf(p.Stdout, "%s\n", cell(strings.Join(counts, ", ")))
+	fmt.Fprintf(p.Stdout, "%s\n", cmp.Or(strings.Join(counts, ", "), "No tasks"))
 	if len(v.Waiting) > 0 {
 		fmt.Fprintln(p.Stdout, "\nWaiting")
 		var w explanation
 		for _, t := range v.Waiting {
-			w.line(2, "%s  owner %s, for %s, %s", cell(t.Name, t.TaskID), cell(t.Owner), p.since(t.Since), resources(t.Resources))
+			w.line(2, "%s  owner %s, for %s, %s", nameTask(t.TaskID).address(), cell(t.Owner), p.since(t.Since), resources(t.Resources))
 			if t.Why != "" {
 				w.line(4, "%s", t.Why)
 			}
@@ -181,17 +191,45 @@ func (p *Program) taskTables(v *starter.MesosView) error {
 		return nil
 	}
 	fmt.Fprintln(p.Stdout)
-	rows := make([][]string, len(v.Tasks))
-	for i, t := range v.Tasks {
+	return p.placedTable(v.Tasks)
+}
+
+// placedTable names each run once, above its tasks.
+func (p *Program) placedTable(tasks []mesos.TaskInfo) error {
+	names := make(map[string]taskName, len(tasks))
+	for i := range tasks {
+		names[tasks[i].TaskID] = nameTask(tasks[i].TaskID)
+	}
+	tasks = slices.SortedFunc(slices.Values(tasks), func(a, b mesos.TaskInfo) int {
+		return names[a.TaskID].compare(names[b.TaskID])
+	})
+	rows := make([][]string, len(tasks))
+	for i, t := range tasks {
 		note := ""
 		if t.Killing {
 			note = "being killed"
 		} else if t.Adopted {
-			note = "of an earlier leader"
+			note = "earlier leader's"
 		}
-		rows[i] = []string{clip(t.TaskID, 40), string(t.State), cell(t.Hostname, t.AgentID), cell(t.Owner), p.since(t.Since), cell(note)}
+		rows[i] = []string{names[t.TaskID].short(maxTaskName), string(t.State), clip(cell(t.Hostname, t.AgentID), 20), p.since(t.Since), cell(note)}
 	}
-	return writeTable(p.Stdout, []string{"TASK", "STATE", "AGENT", "OWNER", "FOR", "NOTE"}, rows)
+	var table strings.Builder
+	if err := writeTable(&table, []string{"TASK", "STATE", "AGENT", "FOR", "NOTE"}, rows); err != nil {
+		return err
+	}
+	var out strings.Builder
+	run := ""
+	for i, line := range slices.Collect(strings.Lines(table.String())) {
+		if i > 0 {
+			if name := names[tasks[i-1].TaskID]; i == 1 || name.run != run {
+				run = name.run
+				fmt.Fprintf(&out, "%s, owner %s\n", cell(run), cell(tasks[i-1].Owner))
+			}
+		}
+		out.WriteString("  " + line)
+	}
+	_, err := io.WriteString(p.Stdout, out.String())
+	return err
 }
 
 func (p *Program) roleTable(v *starter.MesosView) error {

@@ -10,6 +10,7 @@ import (
 	"github.com/baas-batch/baas/api"
 	"github.com/baas-batch/baas/mesos"
 	"github.com/baas-batch/baas/starter"
+	"github.com/baas-batch/baas/tasklet"
 )
 
 func mesosView(now time.Time) starter.MesosView {
@@ -25,8 +26,13 @@ func mesosView(now time.Time) starter.MesosView {
 				{Agent: mesos.Agent{ID: "a3"}, AvoidedUntil: now.Add(time.Minute), Losses: 2},
 			},
 			Offers: []mesos.OfferInfo{{ID: "o1", AgentID: "a1", Hostname: "node-1", Role: "baas/billing", Resources: mesos.Resources{CPUs: 1, Mem: 1e9}, Since: now.Add(-time.Second), Why: "no task waits: it goes back after 2s"}},
-			Tasks:  []mesos.TaskInfo{{TaskID: strings.Repeat("t", 80), State: mesos.Running, Hostname: "node-1", Owner: "billing", Since: now.Add(-time.Minute), Adopted: true}},
-			Waiting: []mesos.WaitingInfo{{TaskID: "t2", Name: "render #17", Owner: "billing", Since: now.Add(-time.Minute),
+			Tasks: []mesos.TaskInfo{
+				{TaskID: strings.Repeat("t", 80), State: mesos.Running, Hostname: "node-1", Owner: "billing", Since: now.Add(-time.Minute), Adopted: true},
+				{TaskID: testTask("render", 10), State: mesos.Running, Hostname: "node-1.a-rather-long-domain.example.com", Owner: "billing", Since: now.Add(-time.Minute), Adopted: true},
+				{TaskID: testTask("render", 2), State: mesos.GoneByOperator, Hostname: "node-2", Owner: "billing", Since: now.Add(-time.Minute), Killing: true},
+				{TaskID: testTask(strings.Repeat("s", 60), 12345), State: mesos.Running, Hostname: "node-3", Owner: "billing", Since: now},
+			},
+			Waiting: []mesos.WaitingInfo{{TaskID: testTask("render", 17), Name: "render #17", Owner: "billing", Since: now.Add(-time.Minute),
 				Resources: mesos.Resources{CPUs: 1, Mem: 1e9}, Why: "constraint rack == r9 excludes 12 of 12 agents"}},
 			States: map[mesos.State]int{mesos.Running: 1, mesos.WaitingState: 1},
 			Roles: []mesos.RoleInfo{
@@ -38,11 +44,48 @@ func mesosView(now time.Time) starter.MesosView {
 	}
 }
 
+// testTask is the ID of a task of one run.
+func testTask(step string, partition int) string {
+	return tasklet.TaskID{
+		WorkflowID: "statements-9f86d081884c7d65", RunID: "0195d1c2-4f5e-7a3b-8c6d-00005e2f91aa", ActivityID: step + "-1",
+		First: partition, Generation: 1,
+	}.String()
+}
+
+// Tasks of one run can be told apart, stand below it in order, and an agent without
+// attributes has no line for them.
+func TestMesosRows(t *testing.T) {
+	b := newBench(t)
+	b.runs.mesos = func(starter.MesosOptions) (starter.MesosView, error) { return mesosView(b.program.Now()), nil }
+	b.expect(ExitDone, "mesos", "tasks")
+	want := []string{
+		"-, owner billing\n  ttt", "\nstatements-9f86d081884c7d65-5e2f91aa, owner billing\n  render#2 ", "\n  render#10 ", "\n  " + strings.Repeat("s", 23) + "…#12345 ",
+	}
+	rest := b.stdout.String()
+	for _, text := range want {
+		_, after, found := strings.Cut(rest, text)
+		if !found {
+			t.Fatalf("%q is missing, or not in its place, in\n%s", text, b.stdout.String())
+		}
+		rest = after
+	}
+	b = newBench(t)
+	b.runs.mesos = func(starter.MesosOptions) (starter.MesosView, error) {
+		v := mesosView(b.program.Now())
+		v.Agents[1].Values = map[string]string{"host": "node-2"}
+		return v, nil
+	}
+	b.expect(ExitDone, "mesos", "agents")
+	if out := b.stdout.String(); strings.Contains(out, "\n  -\n") {
+		t.Errorf("an empty line of attributes in\n%s", out)
+	}
+}
+
 func TestMesosTables(t *testing.T) {
 	for what, want := range map[string][]string{
-		"agents": {"16 CPU, 64.0 GB, 2 GPU", "1.5 CPU, 4.0 GB", "being drained", "avoided for 1m00s, 2 lost", "rack=r1"},
+		"agents": {"16 CPU, 64 GB, 2 GPU", "1.5 CPU, 4 GB", "being drained", "avoided for 1m00s, 2 lost", "rack=r1"},
 		"offers": {"baas/billing", "no task waits"},
-		"tasks":  {"1 RUNNING, 1 WAITING", "render #17 owner billing, for 1m00s, 1 CPU, 1.0 GB", "constraint rack == r9 excludes 12 of 12 agents", "of an earlier leader"},
+		"tasks":  {"1 RUNNING, 1 WAITING", "statements-9f86d081884c7d65-5e2f91aa/render#17 owner billing, for 1m00s, 1 CPU, 1 GB", "constraint rack == r9 excludes 12 of 12 agents", "earlier leader's", "being killed"},
 		"roles":  {"suppressed: nothing waits", "cpus 2", "refused: 403 Forbidden"},
 	} {
 		t.Run(what, func(t *testing.T) {

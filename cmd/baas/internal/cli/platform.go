@@ -17,6 +17,7 @@ import (
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/contrib/envconfig"
 
+	"github.com/baas-batch/baas/api"
 	"github.com/baas-batch/baas/cmd/baas/internal/datadir"
 	"github.com/baas-batch/baas/secrets"
 	"github.com/baas-batch/baas/starter"
@@ -31,6 +32,7 @@ type Runs interface {
 	Watch(ctx context.Context, id string, every time.Duration) iter.Seq2[starter.Run, error]
 	List(ctx context.Context, o starter.ListOptions) ([]starter.Summary, error)
 	Kill(ctx context.Context, id, reason, requestedBy string) error
+	Release(ctx context.Context, id string, o starter.ReleaseOptions) (api.Release, error)
 	Logs(ctx context.Context, id string, o starter.LogOptions) iter.Seq2[starter.LogChunk, error]
 	Download(ctx context.Context, o starter.Output, dir string) ([]string, error)
 }
@@ -60,6 +62,7 @@ type Platform struct {
 type EmbedOptions struct {
 	DataDir    string
 	Persistent bool
+	Storage    string // URL; "": files in the data directory
 	Executor   string
 	Port       int
 	UIPort     int
@@ -77,9 +80,13 @@ func connectFlags() []urfave.Flag {
 	return []urfave.Flag{
 		&urfave.StringFlag{Name: "address", Usage: "`HOST:PORT` of Temporal (TEMPORAL_ADDRESS)"},
 		&urfave.StringFlag{Name: "namespace", Usage: "namespace `NAME` of Temporal (TEMPORAL_NAMESPACE)"},
-		&urfave.StringFlag{Name: "storage", Usage: "`URL` of the store, such as file:///var/lib/baas/store (BAAS_STORAGE)"},
+		storageFlag(),
 		dataFlag(),
 	}
+}
+
+func storageFlag() urfave.Flag {
+	return &urfave.StringFlag{Name: "storage", Usage: "`URL` of the store, such as s3://bucket/prefix (BAAS_STORAGE)"}
 }
 
 func dataFlag() urfave.Flag {

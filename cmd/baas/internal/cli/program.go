@@ -156,7 +156,7 @@ func (p *Program) app() *urfave.App {
 		CustomAppHelpTemplate:     appHelp,
 		Commands: []*urfave.Command{
 			p.upCommand(), p.runCommand(), p.validateCommand(), p.graphCommand(),
-			p.lsCommand(), p.statusCommand(), p.explainCommand(), p.logsCommand(), p.outputsCommand(), p.killCommand(), p.mesosCommand(),
+			p.lsCommand(), p.statusCommand(), p.explainCommand(), p.logsCommand(), p.outputsCommand(), p.killCommand(), p.releaseCommand(), p.mesosCommand(),
 			p.workerCommand(), p.doctorCommand(), p.versionCommand(),
 		},
 		Action: func(c *urfave.Context) error {

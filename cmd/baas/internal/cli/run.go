@@ -114,7 +114,7 @@ func (p *Program) embedOptions(c *urfave.Context) (EmbedOptions, error) {
 		return EmbedOptions{}, err
 	}
 	return EmbedOptions{
-		DataDir: dir, Executor: p.executor(c), Version: p.Version, Logger: p.logger(c.Bool("verbose")),
+		DataDir: dir, Storage: p.flagOr(c, "storage", "BAAS_STORAGE"), Executor: p.executor(c), Version: p.Version, Logger: p.logger(c.Bool("verbose")),
 	}, nil
 }
 

@@ -313,7 +313,11 @@ func TestWorkerOptions(t *testing.T) {
 	var got WorkerOptions
 	b.program.Parts.Worker = func(_ context.Context, o WorkerOptions) error { got = o; return nil }
 	b.expect(ExitDone, "worker", "--principal", "baas", "--executor", "https://files/baas-executor", "--lease", "5s")
-	if len(got.Masters) != 2 || got.Framework != "nightly" || got.Secret != "s3cret" || got.Principal != "baas" ||
+	access, err := got.MesosAccess.Open()
+	if err != nil || access.Secret != "s3cret" || access.Principal != "baas" {
+		t.Errorf("access %+v, %v", access, err)
+	}
+	if len(got.Masters) != 2 || got.Framework != "nightly" ||
 		got.Executor != "https://files/baas-executor" || got.LeaseTimeout != 5*time.Second || got.Temporal.HostPort != "temporal:7233" {
 		t.Errorf("got %+v", got)
 	}

@@ -3,6 +3,7 @@ package cli
 import (
 	"cmp"
 	"fmt"
+	"io"
 	"slices"
 
 	"github.com/baas-batch/baas/api"
@@ -30,7 +31,31 @@ func (p *Program) printStatus(platform *Platform, run *starter.Run) error {
 	if err := writeTable(p.Stdout, []string{"STEP", "STATUS", "DONE", "RUNNING", "WAITING", "FAILED", "TOOK", "REASON"}, p.stepRows(run)); err != nil {
 		return err
 	}
-	return p.printTasks(run)
+	if err := p.printTasks(run); err != nil {
+		return err
+	}
+	return p.printHeld(run)
+}
+
+// printHeld says what a person has to decide, with a line for each command, to be
+// copied.
+func (p *Program) printHeld(run *starter.Run) error {
+	held := run.Held()
+	if len(held) == 0 {
+		return nil
+	}
+	var w explanation
+	w.text.WriteByte('\n')
+	w.line(0, "%s held for a person (see: baas explain %s). Find out what became of it, then:", number(len(held), "task"), run.Run)
+	for i, h := range held {
+		if i == maxExplained {
+			w.line(2, "… and %d more; --output json has all", len(held)-i)
+			break
+		}
+		w.text.WriteString("  " + h.Release + "\n")
+	}
+	_, err := io.WriteString(p.Stdout, w.text.String())
+	return err
 }
 
 // statusText tells of a kill that is under way, too.
@@ -126,7 +151,11 @@ func placedRows(run *starter.Run) [][]string {
 		if agents := t.activity.Details.Agents; t.Agent >= 0 && t.Agent < len(agents) {
 			host = agents[t.Agent].Host
 		}
-		rows = append(rows, []string{name, t.State, orDash(host), t.Progress})
+		about := t.Progress
+		if t.Held != nil {
+			about = "held for a person: " + t.Held.Reason
+		}
+		rows = append(rows, []string{name, t.State, orDash(host), about})
 	}
 	return rows
 }

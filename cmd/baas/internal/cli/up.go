@@ -20,7 +20,7 @@ const (
 
 func (p *Program) upCommand() *urfave.Command {
 	flags := []urfave.Flag{
-		dataFlag(),
+		dataFlag(), storageFlag(),
 		&urfave.IntFlag{Name: "port", Usage: "`PORT` of Temporal (default: that of last time, else 7233, else free)"},
 		&urfave.IntFlag{Name: "ui-port", Usage: "`PORT` of the Web UI (default: that of last time, else 8233, else free)"},
 		&urfave.IntFlag{Name: "agents", Value: 1, Usage: "number `N` of Mesos agents"},

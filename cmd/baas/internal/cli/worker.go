@@ -24,7 +24,6 @@ type WorkerOptions struct {
 	Serve   bool
 	Gateway string // host:port of the file store's gateway
 	User    string
-	Access
 	// RemoteRegions asks for agents in other regions than the master's too.
 	RemoteRegions bool
 	Metrics       string // host:port of the Prometheus endpoint; "" for none
@@ -89,8 +88,8 @@ func (p *Program) worker(c *urfave.Context) error {
 	case o.LeaseTimeout < time.Second:
 		return usagef("--lease is %v: at least 1s", o.LeaseTimeout)
 	}
-	if o.Access, err = t.MesosAccess.Open(); err != nil {
-		return err
+	if _, err = t.MesosAccess.Open(); err != nil {
+		return err // at once, though the files are read again for each subscription
 	}
 	if o.Secrets, err = p.secrets(c); err != nil {
 		return err

@@ -51,7 +51,7 @@ type State struct {
 	UI        string    `json:"ui"`      // URL
 	Mesos     string    `json:"mesos"`   // URL of the master
 	Storage   string    `json:"storage"` // URL, with the gateway
-	Gateway   string    `json:"gateway"` // URL
+	Gateway   string    `json:"gateway"` // URL; "" where the store is no directory
 	Framework string    `json:"framework"`
 }
 

@@ -43,6 +43,7 @@ type Config struct {
 	// goes when the platform stops; outputs stay in the data directory. Several may
 	// share a data directory, also with one that is up.
 	Ephemeral bool
+	Storage   string // URL of a store other than the files in the data directory
 	Executor  string // path of its binary; "" for the one beside this program
 	Version   string
 	Catalog   flow.Catalog
@@ -127,7 +128,7 @@ func (p *Platform) openDir() (err error) {
 
 func (p *Platform) partsConfig() (platform.Config, error) {
 	config := platform.Config{
-		Dir: p.config.DataDir, StoreDir: filepath.Join(p.config.DataDir, datadir.Store),
+		Dir: p.config.DataDir, StoreDir: filepath.Join(p.config.DataDir, datadir.Store), StorageURL: p.config.Storage,
 		Executor: p.config.Executor, Logger: p.config.Logger,
 		TemporalPort: p.config.Port, UIPort: p.config.UIPort,
 		Worker: func(w *worker.Config) { w.Secrets, w.Users = p.config.Secrets, p.config.Users },
@@ -180,8 +181,10 @@ func (p *Platform) describe() {
 		UI:        p.parts.Temporal.UIURL(),
 		Mesos:     p.parts.Cluster.MasterURL(),
 		Storage:   p.parts.StorageURL(),
-		Gateway:   p.parts.Gateway.URL(),
 		Framework: api.DefaultFramework,
+	}
+	if p.parts.Gateway != nil {
+		p.State.Gateway = p.parts.Gateway.URL()
 	}
 }
 
