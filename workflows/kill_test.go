@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/baas-batch/baas/api"
+	"github.com/baas-batch/baas/flow"
 	"github.com/baas-batch/baas/tasklet"
 )
 
@@ -58,6 +59,25 @@ steps: {a: {run: ./x, retry: {attempts: 2, backoff: 1h}}, b: {run: ./x, needs: [
 	same(t, "nothing to kill", len(w.kills), 0)
 	if ended := w.state().Ended.Sub(w.state().Started); ended > 2*time.Minute {
 		t.Errorf("the run ended after %v", ended)
+	}
+}
+
+// What fails at the moment of a kill, and would have been tried again, is killed: it
+// did not fail for good. The test environment never delivers both at once.
+func TestFailureAtTheMomentOfAKill(t *testing.T) {
+	for _, c := range []struct {
+		attempts int
+		want     api.Status
+	}{{5, api.StatusKilled}, {1, api.StatusFailed}} {
+		s := newStep(&flow.Step{ID: "a", Retry: flow.Retry{Attempts: c.attempts}}, false)
+		s.state.Partitions, s.state.Status = 1, api.StatusRunning
+		p := &phase{run: &run{id: "run", steps: []*step{s}}, stopping: true}
+		s.halt()
+		p.settlePartition(s, 1, 0, exits(75))
+		same(t, "status", s.verdict(true), c.want)
+		if !strings.HasPrefix(s.state.Reason, "exit code 75") {
+			t.Errorf("reason %q", s.state.Reason)
+		}
 	}
 }
 

@@ -70,7 +70,9 @@ func (p *phase) settlePartition(s *step, attempt, partition int, result tasklet.
 		p.delay(s, attempt+1, partition, wait)
 		return
 	}
-	s.state.Failed++
+	if !again || !p.stopping {
+		s.state.Failed++ // else the kill alone is why there is no other attempt
+	}
 	p.fail(s, s.place(partition)+describe(result, attempt, s.def.Retry, again)+
 		"; log: baas logs "+s.address(p.id, partition))
 }
