@@ -182,7 +182,7 @@ func (e *entry) submit(p *pack) {
 		Owner:     e.in.Owner,
 		Priority:  -rankOf(e.in).priority, // 1 is the highest
 		Resources: e.resources(), Limits: e.limits(), Constraints: e.constraints(),
-		Executor: mesos.ExecutorSpec{Owner: e.in.Owner, Image: e.in.Image, Isolation: cmp.Or(l.isolation(), e.in.Isolation), URIs: uris(e.in.Fetch)},
+		Executor: mesos.ExecutorSpec{Owner: e.in.Owner, Image: e.in.Image, Isolation: cmp.Or(l.isolation(), e.in.Isolation), URIs: uris(e.in.Fetch), Volumes: volumes(e.in.Volumes)},
 		Labels:   map[string]string{"baas_run": e.in.Run, "baas_step": e.in.Step},
 		Grace:    e.in.Grace, AvoidAgents: l.avoid(), Submitted: time.Now(),
 		Preemptible: e.in.Preemptible, Timeout: e.in.Timeout,
@@ -202,6 +202,15 @@ func uris(list []flow.Fetch) mesos.URIs {
 		out[i] = mesos.URI{URI: f.URI, Name: f.Name, Cache: !f.NoCache, Executable: f.Executable}
 	}
 	return mesos.NewURIs(out...)
+}
+
+// volumes are what a step's container has of the agent.
+func volumes(list []flow.Volume) mesos.Volumes {
+	out := make([]mesos.Volume, len(list))
+	for i, v := range list {
+		out[i] = mesos.Volume(v)
+	}
+	return mesos.NewVolumes(out...)
 }
 
 func (e *entry) limits() mesos.Limits {

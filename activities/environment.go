@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"go.temporal.io/sdk/activity"
@@ -56,4 +57,26 @@ func checkUser(rules []string, owner, user string) error {
 		return nil
 	}
 	return fmt.Errorf("owner %q may not run tasks as user %q: the workers' --allow-user does not name it", owner, user)
+}
+
+// checkVolumes tells whether an owner may have volumes, by rules OWNER=PATH[:rw]:
+// whatever lies at or below PATH, for reading alone where the rule does not end in
+// ":rw". "*" is every owner. Without a rule nobody may mount anything.
+func checkVolumes(rules []string, owner string, volumes []flow.Volume) error {
+	for _, v := range volumes {
+		if !slices.ContainsFunc(rules, func(rule string) bool { return mayMount(rule, owner, v) }) {
+			how := "mount"
+			if v.Write {
+				how = "mount for writing"
+			}
+			return fmt.Errorf("owner %q may not %s %s: the workers' --allow-volume does not name it", owner, how, v.Host)
+		}
+	}
+	return nil
+}
+
+func mayMount(rule, owner string, v flow.Volume) bool {
+	who, where, _ := strings.Cut(rule, "=")
+	where, writable := strings.CutSuffix(where, ":rw")
+	return (who == owner || who == "*") && (writable || !v.Write) && (v.Host == where || strings.HasPrefix(v.Host, where+"/"))
 }

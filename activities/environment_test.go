@@ -46,6 +46,36 @@ func TestEnvironmentReachesTheTask(t *testing.T) {
 	}
 }
 
+func TestVolumes(t *testing.T) {
+	rules := []string{"bank=/data/bank:rw", "bank=/data/reference", "*=/data/public"}
+	read := func(host string) flow.Volume { return flow.Volume{Host: host, Path: "/x"} }
+	write := func(host string) flow.Volume { return flow.Volume{Host: host, Path: "/x", Write: true} }
+	for _, c := range []struct {
+		owner string
+		v     flow.Volume
+		may   bool
+	}{
+		{"bank", read("/data/bank"), true}, {"bank", write("/data/bank/in/a"), true}, {"bank", read("/data/reference/x"), true},
+		{"shop", read("/data/public"), true},
+		{"bank", write("/data/reference/x"), false}, {"bank", read("/data/banks"), false}, {"bank", read("/data"), false},
+		{"shop", read("/data/bank"), false}, {"shop", write("/data/public"), false}, {"", read("/data/bank"), false},
+	} {
+		if err := checkVolumes(rules, c.owner, []flow.Volume{read("/data/public/y"), c.v}); (err == nil) != c.may {
+			t.Errorf("%s, %+v: %v", c.owner, c.v, err)
+		}
+	}
+	if err := checkVolumes(nil, "bank", nil); err != nil {
+		t.Error(err)
+	}
+	r := newRig(t)
+	in := input(0)
+	in.Image, in.Volumes = "debian:12", []flow.Volume{read("/etc")}
+	result, err := r.h.Take(Attempt{Key: tasklet.ActivityKey{WorkflowID: "w", RunID: "r", ActivityID: "a"}, Input: in})
+	if err != nil || len(result.Results) != 1 || result.Results[0].Outcome != tasklet.Invalid || !strings.Contains(result.Results[0].Reason, "--allow-volume") {
+		t.Errorf("%+v, %v", result, err)
+	}
+}
+
 func TestUsers(t *testing.T) {
 	rules := []string{"bank=batch", "*=nobody"}
 	for _, c := range [][2]string{{"bank", ""}, {"bank", "batch"}, {"shop", "nobody"}} {

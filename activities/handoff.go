@@ -58,6 +58,8 @@ type Config struct {
 	Secrets *secrets.Keeper
 	// Users says whom steps may run as; see checkUser.
 	Users []string
+	// Volumes says what steps may mount; see checkVolumes.
+	Volumes []string
 	// Leading tells whether the leadership was confirmed within its time-out.
 	Leading func() bool
 	Leader  string // name of this leader, for people
@@ -243,6 +245,9 @@ func (h *Handoff) Take(a Attempt) (api.LaunchResult, error) {
 		return invalidResult(a.Input, err), nil
 	}
 	if err := checkUser(h.cfg.Users, a.Input.Owner, a.Input.User); err != nil {
+		return invalidResult(a.Input, err), nil
+	}
+	if err := checkVolumes(h.cfg.Volumes, a.Input.Owner, a.Input.Volumes); err != nil {
 		return invalidResult(a.Input, err), nil
 	}
 	if len(a.Details.Tasks) == 0 { // what runs has its secrets

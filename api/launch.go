@@ -23,10 +23,11 @@ type LaunchInput struct {
 	Outputs []tasklet.Output  `json:"outputs,omitempty"`
 	Bundle  *tasklet.FileRef  `json:"bundle,omitempty"`
 	Image   string            `json:"image,omitempty"`
-	// Isolation, User and Fetch are those of flow.Step.
-	Isolation string       `json:"isolation,omitempty"`
-	User      string       `json:"user,omitempty"`
-	Fetch     []flow.Fetch `json:"fetch,omitempty"`
+	// Isolation, User, Fetch and Volumes are those of flow.Step.
+	Isolation string        `json:"isolation,omitempty"`
+	User      string        `json:"user,omitempty"`
+	Fetch     []flow.Fetch  `json:"fetch,omitempty"`
+	Volumes   []flow.Volume `json:"volumes,omitempty"`
 	// Secrets names what the executor asks the leader for; no value is ever here.
 	Secrets []tasklet.Secret `json:"secrets,omitempty"`
 

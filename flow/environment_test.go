@@ -16,6 +16,7 @@ steps:
     image: example.com:5000/team/tool:1.2
     isolation: task
     user: '1000:100'
+    volumes: ['/data/reference:/reference', '/data/a b:/in:ro', '/scratch/x:/out:rw']
     fetch:
       - http://files.example/tools/model.bin?v=3
       - {uri: 'https://files.example/get?id=7', name: tool, executable: true, cache: false}
@@ -28,14 +29,17 @@ steps:
 	for id, want := range map[string]Step{
 		"plain": {User: "batch", Fetch: base},
 		"none":  {User: "batch"},
-		"own": {User: "1000:100", Isolation: IsolationTask, Fetch: []Fetch{
+		"own": {User: "1000:100", Isolation: IsolationTask, Volumes: []Volume{
+			{Host: "/data/reference", Path: "/reference"}, {Host: "/data/a b", Path: "/in"}, {Host: "/scratch/x", Path: "/out", Write: true},
+		}, Fetch: []Fetch{
 			{URI: "http://files.example/tools/model.bin?v=3", Name: "model.bin"},
 			{URI: "https://files.example/get?id=7", Name: "tool", Executable: true, NoCache: true},
 		}},
 	} {
 		s, _ := f.Step(id)
-		if s.User != want.User || s.Isolation != want.Isolation || !reflect.DeepEqual(s.Fetch, want.Fetch) {
-			t.Errorf("%s: %q %q %+v", id, s.User, s.Isolation, s.Fetch)
+		if s.User != want.User || s.Isolation != want.Isolation || !reflect.DeepEqual(s.Fetch, want.Fetch) ||
+			!reflect.DeepEqual(s.Volumes, want.Volumes) {
+			t.Errorf("%s: %q %q %+v %+v", id, s.User, s.Isolation, s.Fetch, s.Volumes)
 		}
 	}
 }

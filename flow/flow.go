@@ -127,7 +127,9 @@ type Step struct {
 	Isolation string  `json:"isolation,omitempty"`
 	User      string  `json:"user,omitempty"` // empty: a throw-away user for each task
 	Fetch     []Fetch `json:"fetch,omitempty"`
-	Priority  int     `json:"priority,omitempty"` // 1 (first) to 5 (last)
+	// Volumes are directories of the agent that the image's container has.
+	Volumes  []Volume `json:"volumes,omitempty"`
+	Priority int      `json:"priority,omitempty"` // 1 (first) to 5 (last)
 
 	// AtMostOnce: never placed again without a person's word once it may have run.
 	AtMostOnce bool `json:"at_most_once,omitempty"`

@@ -49,7 +49,7 @@ var (
 	laterFlow = later("after", "calendar", "locks", "on_failure", "pools", "restartable", "retention", "schedule", "secrets", "start_limit")
 	laterStep = later("allow_start_if_complete", "app", "approval", "fail_fast", "locks",
 		"loop", "min_success", "on_failure", "pools", "ports", "reduce", "repartition", "restartable",
-		"start_limit", "volumes", "wait")
+		"start_limit", "wait")
 )
 
 func (p *parser) file(root *yaml.Node) {

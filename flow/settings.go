@@ -21,7 +21,9 @@ type settings struct {
 	unreachableTimeout *Duration
 	image              *string
 	isolation, user    *string
-	fetch              []Fetch // nil: not said; empty: none
+	fetch              []Fetch  // nil: not said; empty: none
+	vols               []Volume // the same
+	volsNode           *yaml.Node
 	atMostOnce         *bool
 	preemptible        *bool
 	preemptibleNode    *yaml.Node
@@ -45,6 +47,7 @@ func (d *document) settingsFields(s *settings) []field {
 		{"isolation", func(n *yaml.Node) { s.isolation = given(d.oneOf(n, "isolation", []string{IsolationTask})) }},
 		{"user", func(n *yaml.Node) { s.user = d.user(n) }},
 		{"fetch", func(n *yaml.Node) { s.fetch = d.fetch(n) }},
+		{"volumes", func(n *yaml.Node) { s.vols, s.volsNode = d.volumes(n), n }},
 		{"at_most_once", func(n *yaml.Node) { s.atMostOnce = given(d.boolean(n, "at_most_once")) }},
 		{"preemptible", func(n *yaml.Node) {
 			s.preemptible, s.preemptibleNode = given(d.boolean(n, "preemptible")), n
@@ -157,6 +160,9 @@ func (s settings) over(stronger settings) settings {
 	if stronger.fetch != nil {
 		s.fetch = stronger.fetch
 	}
+	if stronger.vols != nil {
+		s.vols, s.volsNode = stronger.vols, stronger.volsNode
+	}
 	pick(&s.atMostOnce, stronger.atMostOnce)
 	pick(&s.preemptible, stronger.preemptible)
 	pick(&s.preemptibleNode, stronger.preemptibleNode)
@@ -219,6 +225,9 @@ func (s settings) apply(step *Step, priority int) {
 	step.Isolation, step.User = or(s.isolation, ""), or(s.user, "")
 	if len(s.fetch) > 0 {
 		step.Fetch = s.fetch
+	}
+	if len(s.vols) > 0 {
+		step.Volumes = s.vols
 	}
 	step.AtMostOnce = or(s.atMostOnce, false)
 	step.Preemptible = or(s.preemptible, false)

@@ -138,6 +138,10 @@ func (p *parser) commandOf(d *draft, what string, run, outputs *yaml.Node, isLat
 		p.node(all.preemptibleNode, fmt.Sprintf("preemptible: step %q is at_most_once, and what is preempted must run again", d.step.ID),
 			"leave one of them out")
 	}
+	if len(d.step.Volumes) > 0 && d.step.Image == "" {
+		p.node(all.volsNode, fmt.Sprintf("volumes: step %q has no image, and sees its agent's files without any", d.step.ID),
+			"give it an image, or leave the volumes out")
+	}
 }
 
 var taskletRef = regexp.MustCompile(`^([a-z][a-z0-9_-]*)@(\d+(?:\.\d+\.\d+)?)$`)

@@ -3,6 +3,7 @@ package mesos
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"maps"
 	"path"
@@ -67,6 +68,13 @@ func (e *executors) build(spec ExecutorSpec, taskID string) (*executor, error) {
 			"baas.owner": spec.Owner, "baas.image": spec.Image, "baas.isolation": spec.Isolation,
 		}),
 	}
+	volumes, err := spec.Volumes.list()
+	if err == nil && len(volumes) > 0 && spec.Image == "" {
+		err = errors.New("volumes without an image")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("executor of owner %q: %w", spec.Owner, err)
+	}
 	if spec.Image != "" {
 		info.Container = &mesos.ContainerInfo{
 			Type: mesos.ContainerInfo_MESOS.Enum(),
@@ -74,6 +82,7 @@ func (e *executors) build(spec ExecutorSpec, taskID string) (*executor, error) {
 				Type:   mesos.Image_DOCKER.Enum(),
 				Docker: &mesos.Image_Docker{Name: spec.Image},
 			}},
+			Volumes: volumes,
 		}
 	}
 	files, err := spec.URIs.uris()

@@ -2,6 +2,7 @@ package mesos
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -112,6 +113,31 @@ func TestFetchedURIs(t *testing.T) {
 		if _, err := NewURIs(URI{URI: "http://x", Name: name}).uris(); err == nil {
 			t.Errorf("name %q is taken", name)
 		}
+	}
+}
+
+func TestVolumes(t *testing.T) {
+	spec := ExecutorSpec{Owner: "billing", Image: "debian:12", Volumes: NewVolumes(
+		Volume{Host: "/data/reference", Path: "/reference"}, Volume{Host: "/scratch", Path: "/out", Write: true},
+	)}
+	x := executorOf(t, nil, spec, "t1")
+	var got []string
+	for _, v := range x.info.Container.Volumes {
+		got = append(got, v.GetHostPath()+" "+v.GetContainerPath()+" "+v.GetMode().String())
+	}
+	if !slices.Equal(got, []string{"/data/reference /reference RO", "/scratch /out RW"}) {
+		t.Errorf("volumes %q", got)
+	}
+	if x.id == executorOf(t, nil, ExecutorSpec{Owner: "billing", Image: "debian:12"}, "t1").id {
+		t.Error("the ID does not stand for the volumes")
+	}
+	cfg, err := testConfig("m").prepare()
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec.Image = ""
+	if _, err := newExecutors(&cfg).of(spec, "t1"); err == nil {
+		t.Error("volumes without an image are taken")
 	}
 }
 

@@ -125,6 +125,8 @@ type ExecutorSpec struct {
 	Isolation string
 	// URIs are fetched into the executor's sandbox before it starts.
 	URIs URIs
+	// Volumes stand in the container; they need an Image.
+	Volumes Volumes
 
 	revocable revocable // set by the framework, for preemptible tasks
 }

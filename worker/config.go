@@ -34,6 +34,9 @@ type Config struct {
 	// Users are rules OWNER=USER: whom the steps of an owner ("*" for all) may run
 	// as. Without one, steps that name a user fail.
 	Users []string
+	// Volumes are rules OWNER=PATH[:rw]: what the containers of an owner's steps may
+	// have of the agents' files. Without one, steps that name a volume fail.
+	Volumes []string
 
 	// Framework is the name under which workers share one Mesos framework;
 	// api.DefaultFramework if empty.

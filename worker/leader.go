@@ -183,6 +183,7 @@ func (l *leader) begin(in api.LeadInput, token []byte, lease *lease) (*term, err
 		Store:            l.cfg.Store,
 		Secrets:          l.cfg.Secrets,
 		Users:            l.cfg.Users,
+		Volumes:          l.cfg.Volumes,
 		Leading:          lease.Valid,
 		Leader:           l.cfg.Identity,
 		Framework:        l.cfg.Framework,

@@ -147,6 +147,7 @@ func (p *phase) input(s *step, attempt int) api.LaunchInput {
 		Isolation:          s.def.Isolation,
 		User:               s.def.User,
 		Fetch:              s.def.Fetch,
+		Volumes:            s.def.Volumes,
 		CPUs:               s.def.Resources.CPUs,
 		Mem:                s.def.Resources.Mem,
 		Disk:               s.def.Resources.Disk,

@@ -141,7 +141,7 @@ func (p parts) work(ctx context.Context, o cli.WorkerOptions) error {
 	}
 	config := worker.Config{
 		Client: temporal, Namespace: o.Temporal.Namespace, Store: store, Catalog: p.catalog,
-		Secrets: o.Secrets, Users: o.Users,
+		Secrets: o.Secrets, Users: o.Users, Volumes: o.Volumes,
 		Framework: o.Framework, LeaseTimeout: o.LeaseTimeout, Logger: o.Logger,
 		Mesos: mesos.Config{
 			Masters: o.Masters, User: o.User, Role: o.Role, Access: o.MesosAccess.Open, WebUI: o.UI,

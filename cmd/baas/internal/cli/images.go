@@ -2,6 +2,8 @@ package cli
 
 import (
 	"context"
+	"path"
+	"strings"
 
 	urfave "github.com/urfave/cli/v2"
 
@@ -15,6 +17,7 @@ func imageFlags() []urfave.Flag {
 		&urfave.StringFlag{Name: "registry", Value: images.DefaultRegistry, Usage: "`HOST` of images that name none"},
 		&urfave.StringFlag{Name: "registry-auth", Usage: "`SECRET` that is a Docker config.json (BAAS_REGISTRY_AUTH)"},
 		&urfave.StringFlag{Name: "image-arch", Value: "amd64", Usage: "`NAME` of the agents' architecture"},
+		&urfave.StringSliceFlag{Name: "allow-volume", Usage: "`OWNER=PATH[:rw]` an owner's containers may mount from agents"},
 		&urfave.BoolFlag{Name: "unpinned-images", Usage: "leave tags as they are: tasks of one run may get different images"},
 	}
 }
@@ -43,4 +46,17 @@ func (p *Program) images(c *urfave.Context, keeper *secrets.Keeper) (*images.Pin
 		config.Credentials = func(ctx context.Context) ([]byte, error) { return keeper.Get(ctx, ref) }
 	}
 	return images.New(config), nil
+}
+
+// volumes checks what owners may mount; see worker.Config.
+func volumes(c *urfave.Context) ([]string, error) {
+	rules := c.StringSlice("allow-volume")
+	for _, rule := range rules {
+		owner, where, _ := strings.Cut(rule, "=")
+		where = strings.TrimSuffix(where, ":rw")
+		if owner == "" || !path.IsAbs(where) || path.Clean(where) != where || where == "/" {
+			return nil, usagef("--allow-volume %s: write OWNER=PATH or OWNER=PATH:rw, such as billing=/data/reference; not the whole file system", rule)
+		}
+	}
+	return rules, nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 
@@ -43,7 +44,13 @@ func TestImageOptions(t *testing.T) {
 	if got.Images != nil {
 		t.Error("images are pinned")
 	}
+	b.expect(ExitDone, "worker", "--allow-volume", "bank=/data/bank:rw", "--allow-volume", "*=/data/public")
+	if !slices.Equal(got.Volumes, []string{"bank=/data/bank:rw", "*=/data/public"}) {
+		t.Errorf("volumes %q", got.Volumes)
+	}
 	for says, args := range map[string][]string{
+		"not the whole":   {"--allow-volume", "bank=/"},
+		"OWNER=PATH":      {"--allow-volume", "/data/../etc"},
 		"no provider":     {"--registry-auth", "baas/registry"},
 		"names no secret": {"--registry-auth", "../x", "--secrets", "env://S_"},
 		"is of no use":    {"--registry-auth", "baas/registry", "--unpinned-images"},

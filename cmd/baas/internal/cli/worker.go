@@ -32,6 +32,7 @@ type WorkerOptions struct {
 	Secrets       *secrets.Keeper
 	Images        *images.Pinner // nil: tags stay as they are
 	Users         []string       // see worker.Config
+	Volumes       []string       // the same
 	Logger        *slog.Logger
 	// Started is called once, when the worker serves.
 	Started func()
@@ -98,6 +99,9 @@ func (p *Program) worker(c *urfave.Context) error {
 		return err
 	}
 	if o.Users, err = users(c); err != nil {
+		return err
+	}
+	if o.Volumes, err = volumes(c); err != nil {
 		return err
 	}
 	o.Started = func() { fmt.Fprintf(p.Stderr, "The worker serves; stop it with Ctrl-C.\n") }
