@@ -30,7 +30,7 @@ type parts struct {
 }
 
 func (p parts) all() cli.Parts {
-	return cli.Parts{Connect: p.connect, Embed: p.embed, Worker: p.work, Doctor: p.doctor}
+	return cli.Parts{Connect: p.connect, Embed: p.embed, OpenStore: openStore, Worker: p.work, Doctor: p.doctor}
 }
 
 // connect opens storage and, unless offline, Temporal.

@@ -57,6 +57,19 @@ func Run(t *testing.T, h Harness) {
 	t.Run("List", h.testList)
 	t.Run("Sign", h.testSign)
 	t.Run("Multipart", h.testMultipart)
+	if h.Client == http.DefaultClient { // which storage.Try uses
+		t.Run("Try", h.testTry)
+	}
+}
+
+// testTry: a store that works passes its own check, which leaves nothing.
+func (h Harness) testTry(t *testing.T) {
+	s, tried := h.New(t), 0
+	if err := storage.Try(t.Context(), s, func(string, time.Duration, error) { tried++ }); err != nil || tried < 7 {
+		t.Errorf("after %d trials: %v", tried, err)
+	}
+	h.wantKeys(t, s, storage.ListOptions{}, nil)
+	h.wantNoUploads(t, s)
 }
 
 // pattern is size bytes that anyone can make again from the seed.

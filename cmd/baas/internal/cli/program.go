@@ -15,6 +15,7 @@ import (
 
 	"github.com/baas-batch/baas/flow"
 	"github.com/baas-batch/baas/starter"
+	"github.com/baas-batch/baas/storage"
 )
 
 // Exit codes.
@@ -58,6 +59,8 @@ type Parts struct {
 	// Embed starts a platform for this process; persistent platforms are what
 	// `baas up` runs.
 	Embed func(ctx context.Context, o EmbedOptions) (*Platform, error)
+	// OpenStore opens a store by its URL.
+	OpenStore func(ctx context.Context, url string) (storage.Store, error)
 	// Worker runs a worker until ctx ends.
 	Worker func(ctx context.Context, o WorkerOptions) error
 	// Doctor checks every part of a platform.
@@ -108,7 +111,7 @@ func exitCode(err error) int {
 		return ExitUsage
 	case errors.Is(err, starter.ErrUnreachable), errors.Is(err, errNoPlatform):
 		return ExitUnreachable
-	case errors.Is(err, starter.ErrNotFound):
+	case errors.Is(err, starter.ErrNotFound), errors.Is(err, storage.ErrNotExist):
 		return ExitNotFound
 	}
 	return ExitFailed
@@ -156,7 +159,7 @@ func (p *Program) app() *urfave.App {
 		CustomAppHelpTemplate:     appHelp,
 		Commands: []*urfave.Command{
 			p.upCommand(), p.runCommand(), p.validateCommand(), p.graphCommand(),
-			p.lsCommand(), p.statusCommand(), p.explainCommand(), p.logsCommand(), p.outputsCommand(), p.killCommand(), p.releaseCommand(), p.mesosCommand(),
+			p.lsCommand(), p.statusCommand(), p.explainCommand(), p.logsCommand(), p.outputsCommand(), p.killCommand(), p.releaseCommand(), p.mesosCommand(), p.storageCommand(),
 			p.workerCommand(), p.doctorCommand(), p.versionCommand(),
 		},
 		Action: func(c *urfave.Context) error {
