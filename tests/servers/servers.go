@@ -17,8 +17,9 @@ import (
 	"time"
 )
 
-// patience bounds the start of a server.
-const patience = 60 * time.Second
+// patience bounds the start of a server: five Python programs on a machine that has
+// much else to do.
+const patience = 3 * time.Minute
 
 // tool gives the path of a program that Go can build, and builds it if it is missing.
 func tool(t testing.TB, name, pkg string) string {
