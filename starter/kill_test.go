@@ -1,7 +1,9 @@
 package starter
 
 import (
+	"fmt"
 	"testing"
+	"time"
 
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/workflow"
@@ -45,7 +47,9 @@ func relay(ctx workflow.Context, state *api.RunState) (result api.RunResult, err
 // A kill through the ID of a relay tells the run itself who kills it and why.
 func TestKillThroughARelay(t *testing.T) {
 	p := newPlatform(t)
-	own, err := p.temporal.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{ID: "of-somebody", TaskQueue: api.TaskQueue},
+	// An ID of its own: a run of before may still be closing when the test is repeated.
+	name := fmt.Sprintf("of-somebody-%d", time.Now().UnixNano())
+	own, err := p.temporal.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{ID: name, TaskQueue: api.TaskQueue},
 		api.WorkflowBatchFlow, api.RunInput{Requested: relayed})
 	if err != nil {
 		t.Fatal(err)
@@ -53,13 +57,13 @@ func TestKillThroughARelay(t *testing.T) {
 	id := api.RunID(own.GetID(), own.GetRunID())
 	eventually(t, "the relayed run", func() bool {
 		r, err := p.Describe(t.Context(), id)
-		return err == nil && r.Instance == "of-somebody-right"
+		return err == nil && r.Instance == name+"-right"
 	})
 	if err := p.Kill(t.Context(), id, "wrong month", "ann"); err != nil {
 		t.Fatal(err)
 	}
 	last, err := p.Wait(t.Context(), id)
-	if err != nil || last.Status != api.StatusKilled || last.Instance != "of-somebody-right" || last.Reason != "killed by ann: wrong month" {
+	if err != nil || last.Status != api.StatusKilled || last.Instance != name+"-right" || last.Reason != "killed by ann: wrong month" {
 		t.Errorf("got %+v, %v", last.RunState, err)
 	}
 }
