@@ -22,7 +22,10 @@ type URI struct {
 type URIs string
 
 // NewURIs makes the list; the order counts.
-func NewURIs(list ...URI) URIs {
+func NewURIs(list ...URI) URIs { return URIs(encodeList(list)) }
+
+// encodeList makes a text that can be compared, "" of an empty list.
+func encodeList[T URI | Volume](list []T) string {
 	if len(list) == 0 {
 		return ""
 	}
@@ -30,17 +33,21 @@ func NewURIs(list ...URI) URIs {
 	if err != nil { // strings and booleans
 		panic(err)
 	}
-	return URIs(data)
+	return string(data)
+}
+
+func decodeList[T URI | Volume](text string) (list []T, err error) {
+	if text != "" {
+		err = json.Unmarshal([]byte(text), &list)
+	}
+	return list, err
 }
 
 // uris describes the files for a CommandInfo. Nothing is unpacked: Mesos would do
 // it beside the executor's own files.
 func (f URIs) uris() ([]mesos.CommandInfo_URI, error) {
-	if f == "" {
-		return nil, nil
-	}
-	var list []URI
-	if err := json.Unmarshal([]byte(f), &list); err != nil {
+	list, err := decodeList[URI](string(f))
+	if err != nil {
 		return nil, fmt.Errorf("files to fetch: %w", err)
 	}
 	uris := make([]mesos.CommandInfo_URI, 0, len(list))

@@ -1,7 +1,6 @@
 package mesos
 
 import (
-	"encoding/json"
 	"fmt"
 
 	mesos "github.com/mesos/mesos-go/api/v1/lib"
@@ -18,24 +17,12 @@ type Volume struct {
 type Volumes string
 
 // NewVolumes makes the list; the order counts.
-func NewVolumes(list ...Volume) Volumes {
-	if len(list) == 0 {
-		return ""
-	}
-	data, err := json.Marshal(list)
-	if err != nil { // strings and booleans
-		panic(err)
-	}
-	return Volumes(data)
-}
+func NewVolumes(list ...Volume) Volumes { return Volumes(encodeList(list)) }
 
 // list describes them for a ContainerInfo.
 func (v Volumes) list() ([]mesos.Volume, error) {
-	if v == "" {
-		return nil, nil
-	}
-	var list []Volume
-	if err := json.Unmarshal([]byte(v), &list); err != nil {
+	list, err := decodeList[Volume](string(v))
+	if err != nil {
 		return nil, fmt.Errorf("volumes: %w", err)
 	}
 	out := make([]mesos.Volume, len(list))
