@@ -28,6 +28,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/baas-batch/baas/api"
+	"github.com/baas-batch/baas/tests/syncbuf"
 )
 
 const (
@@ -93,7 +94,7 @@ func startWorker(t *testing.T, c client.Client) {
 }
 
 func TestRunsWorkflowInMemory(t *testing.T) {
-	var log syncBuffer
+	var log syncbuf.Buffer
 	server := start(t, TemporalConfig{Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	c := dial(t, server)
 	startWorker(t, c)
@@ -415,21 +416,4 @@ func waitFor(t *testing.T, what string, condition func() bool) {
 		case <-ticker.C:
 		}
 	}
-}
-
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *syncBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *syncBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
 }

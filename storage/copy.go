@@ -10,7 +10,7 @@ import (
 // Copy copies an object, also between stores. count, if not nil, is told of each
 // piece of bytes that has been read.
 func Copy(ctx context.Context, from Store, key string, to Store, target string, count func(n int)) (_ Info, err error) {
-	r, info, err := from.Get(ctx, key, 0, -1)
+	r, info, err := GetParallel(ctx, from, key, 0, -1, Parallel{})
 	if err != nil {
 		return Info{}, err
 	}

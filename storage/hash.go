@@ -10,6 +10,8 @@ import (
 	"io"
 	"os"
 	"strings"
+
+	"github.com/baas-batch/baas/storage/internal/stream"
 )
 
 // ErrCorrupt is returned by CopyVerified when the bytes are not those expected.
@@ -59,7 +61,7 @@ type Content struct {
 // CopyVerified copies the bytes of c to w and checks them against their size
 // and hash. On ErrCorrupt w has been written to; the caller throws that away.
 func CopyVerified(ctx context.Context, w io.Writer, s Store, c Content) (err error) {
-	r, _, err := s.Get(ctx, c.Key, c.Offset, c.Size)
+	r, _, err := GetParallel(ctx, s, c.Key, c.Offset, c.Size, Parallel{})
 	if err != nil {
 		return err
 	}
@@ -107,7 +109,7 @@ func putSeeker(ctx context.Context, s Store, prefix string, r io.ReadSeeker) (Co
 		return Content{}, err
 	}
 	digest := NewDigest()
-	if _, err := io.Copy(digest, contextReader{ctx, r}); err != nil {
+	if _, err := io.Copy(digest, stream.WithContext(ctx, r)); err != nil {
 		return Content{}, err
 	}
 	c := Content{Key: prefix + "/" + digest.SHA256(), Size: digest.Size(), SHA256: digest.SHA256()}
@@ -157,7 +159,7 @@ func newSpool(ctx context.Context, r io.Reader) (_ *spool, err error) {
 			s.Close()
 		}
 	}()
-	if _, err := io.Copy(f, contextReader{ctx, r}); err != nil {
+	if _, err := io.Copy(f, stream.WithContext(ctx, r)); err != nil {
 		return nil, err
 	}
 	_, err = f.Seek(0, io.SeekStart)
@@ -166,17 +168,4 @@ func newSpool(ctx context.Context, r io.Reader) (_ *spool, err error) {
 
 func (s *spool) Close() error {
 	return errors.Join(s.File.Close(), os.Remove(s.Name()))
-}
-
-// contextReader ends with the context's error once it is cancelled.
-type contextReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (c contextReader) Read(p []byte) (int, error) {
-	if err := c.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return c.r.Read(p)
 }

@@ -17,6 +17,8 @@ var (
 	// ErrInvalidPart: CompleteUpload was given a part that was never sent, was
 	// sent again since, or stands out of order.
 	ErrInvalidPart = errors.New("invalid part")
+	// ErrChanged: an object was replaced while it was read.
+	ErrChanged = errors.New("the object was replaced while it was read")
 )
 
 // Store holds immutable-by-convention objects under keys (see CheckKey).
@@ -68,6 +70,10 @@ type Capabilities struct {
 	AtomicCreate bool  // PutOptions.IfAbsent holds among concurrent writers
 	MinPartSize  int64 // bytes
 	MaxParts     int
+	ParallelGet  bool // ranges that are fetched side by side come faster than one stream
+	// PrivateCA is PEM of the authorities that signed URLs need beside those that a
+	// system trusts; "": none.
+	PrivateCA string
 }
 
 // Info describes one object.

@@ -21,6 +21,14 @@ const (
 	EnvFetched     = "BAAS_FETCHED" // directory of what the step has the agent fetch
 )
 
+// EnvStorageCA is in the environment of an executor, not of its tasks: PEM of the
+// authorities that signed URLs need beside those that the system trusts.
+const EnvStorageCA = "BAAS_STORAGE_CA"
+
+// EnvCacheSize, in the environment of an executor, bounds the copies of files that
+// it keeps for later tasks: bytes, 0 for none. Not set: it looks at the disk.
+const EnvCacheSize = "BAAS_CACHE_SIZE"
+
 const (
 	// CommitFile, inside BAAS_CHECKPOINT, names the closed subdirectory that is
 	// the checkpoint. It is replaced by rename, so that it is never half written.

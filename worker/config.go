@@ -5,7 +5,9 @@ package worker
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"strconv"
 	"time"
@@ -18,6 +20,7 @@ import (
 	"github.com/baas-batch/baas/mesos"
 	"github.com/baas-batch/baas/secrets"
 	"github.com/baas-batch/baas/storage"
+	"github.com/baas-batch/baas/tasklet"
 )
 
 // Config of a worker. Client, Store, Mesos.Masters and Mesos.ExecutorURI must be
@@ -80,6 +83,9 @@ func (c *Config) check() error {
 	case c.Mesos.ExecutorURI == "":
 		return errors.New("worker: no URI of the executor's binary")
 	}
+	if err := c.trustStorage(); err != nil {
+		return err
+	}
 	if c.Namespace == "" {
 		c.Namespace = client.DefaultNamespace
 	}
@@ -105,6 +111,29 @@ func (c *Config) check() error {
 	if c.StopTimeout == 0 {
 		c.StopTimeout = 10 * time.Second
 	}
+	return nil
+}
+
+// maxPrivateCA bounds Capabilities.PrivateCA, in bytes: each task carries its
+// executor's environment to the agent.
+const maxPrivateCA = 16 << 10
+
+// trustStorage has executors accept what the store's certificates rest on.
+func (c *Config) trustStorage() error {
+	ca := c.Store.Capabilities().PrivateCA
+	switch {
+	case ca == "":
+		return nil
+	case len(ca) > maxPrivateCA:
+		return fmt.Errorf("storage: the file of ca=… has %d bytes and goes to every executor: "+
+			"name one of at most %d that holds only the authority of the store", len(ca), maxPrivateCA)
+	}
+	env := maps.Clone(c.Mesos.ExecutorEnv)
+	if env == nil {
+		env = make(map[string]string)
+	}
+	env[tasklet.EnvStorageCA] = ca
+	c.Mesos.ExecutorEnv = env
 	return nil
 }
 

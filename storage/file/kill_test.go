@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/baas-batch/baas/storage"
+	"github.com/baas-batch/baas/storage/internal/stream"
 )
 
 // The test binary runs itself as the process that is to be killed.
@@ -44,15 +45,11 @@ var victims = map[string]func(*Store) error{
 const halfObject = 8 << 20
 
 func stuckReader() io.Reader {
-	return io.MultiReader(io.LimitReader(zeros{}, halfObject), readFunc(func([]byte) (int, error) {
+	return io.MultiReader(io.LimitReader(zeros{}, halfObject), stream.ReadFunc(func([]byte) (int, error) {
 		fmt.Println("half-way")
 		select {}
 	}))
 }
-
-type readFunc func([]byte) (int, error)
-
-func (f readFunc) Read(p []byte) (int, error) { return f(p) }
 
 func putStuck(s *Store) error {
 	_, err := s.Put(context.Background(), "dir/key", stuckReader(), storage.PutOptions{})

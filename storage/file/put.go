@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/baas-batch/baas/storage"
+	"github.com/baas-batch/baas/storage/internal/stream"
 )
 
 // copyChunk bounds how long a copy between files goes on after a cancel.
@@ -113,7 +114,7 @@ func copyTo(ctx context.Context, f *os.File, r io.Reader) error {
 	buffer := buffers.Get().(*[]byte)
 	defer buffers.Put(buffer)
 	// Hidden behind plain interfaces: ReadFrom and WriteTo would bring smaller buffers.
-	_, err := io.CopyBuffer(struct{ io.Writer }{f}, contextReader{ctx, r}, *buffer)
+	_, err := io.CopyBuffer(struct{ io.Writer }{f}, stream.WithContext(ctx, r), *buffer)
 	return err
 }
 
@@ -134,18 +135,6 @@ func copyFile(ctx context.Context, w io.Writer, src *os.File, n int64) (int64, e
 		}
 	}
 	return written, nil
-}
-
-type contextReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (c contextReader) Read(p []byte) (int, error) {
-	if err := c.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return c.r.Read(p)
 }
 
 // publishTries bounds the race with Deletes that prune what publish makes.

@@ -1,7 +1,6 @@
 package s3_test
 
 import (
-	"context"
 	"crypto/tls"
 	"fmt"
 	"net/http"
@@ -15,26 +14,11 @@ import (
 	"github.com/baas-batch/baas/tests/servers"
 )
 
-// open gives a store in a fresh bucket.
-func open(t *testing.T, url string) storage.Store {
-	t.Helper()
-	s, err := storage.Open(context.Background(), url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return s
-}
-
 func harness(s *servers.S3, change func(h *storagetest.Harness)) storagetest.Harness {
 	var buckets atomic.Int64
 	h := storagetest.Harness{
 		New: func(t *testing.T) storage.Store {
-			return open(t, s.Bucket(t, fmt.Sprintf("bucket-%d", buckets.Add(1))))
+			return storagetest.Open(t, s.Bucket(t, fmt.Sprintf("bucket-%d", buckets.Add(1))))
 		},
 		RefusesNesting: true, // its keys are paths of files
 		KeepsCutPuts:   true,
@@ -72,7 +56,7 @@ func TestConformanceOfSwift(t *testing.T) {
 		New: func(t *testing.T) storage.Store {
 			name := fmt.Sprintf("bucket-%d", buckets.Add(1))
 			swift.Container(t, name)
-			return open(t, s.URL(name)+"&conditions=false&max_parts=1000")
+			return storagetest.Open(t, s.URL(name)+"&conditions=false&max_parts=1000")
 		},
 		ManyKeys:      1200,
 		ListLag:       10 * time.Second,

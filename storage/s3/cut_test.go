@@ -18,6 +18,6 @@ func TestCuts(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(link.Stop)
-	store := open(t, with(t, s.Bucket(t, "bucket"), "endpoint", "http://"+link.Addr()))
+	store := storagetest.Open(t, with(t, s.Bucket(t, "bucket"), "endpoint", "http://"+link.Addr()))
 	storagetest.RunCuts(t, store, link, func() int { return int(link.Stats().Cut) })
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
 	"github.com/baas-batch/baas/storage"
+	"github.com/baas-batch/baas/storage/internal/remote"
 )
 
 // Options say where the objects are. Open makes them from a URL.
@@ -36,10 +37,9 @@ type Options struct {
 
 // The limits of S3 (its documentation, "Amazon S3 multipart upload limits").
 const (
-	minPartSize     = 5 << 20 // bytes
-	maxPartSize     = 5 << 30
-	maxParts        = 10_000
-	defaultPartSize = 8 << 20
+	minPartSize = 5 << 20 // bytes
+	maxPartSize = 5 << 30
+	maxParts    = 10_000
 )
 
 // bucketName follows the S3 documentation, "Bucket naming rules", as far as all
@@ -66,13 +66,9 @@ var parameters = map[string]func(o *Options, value string) error{
 		return nil
 	},
 	"kms_key": func(o *Options, v string) error { o.KMSKey = v; return nil },
-	"part_size": func(o *Options, v string) error {
-		n, err := strconv.ParseInt(v, 10, 64)
-		o.PartSize = n << 20
-		if err != nil || n < minPartSize>>20 || n > maxPartSize>>20 {
-			return fmt.Errorf("%q is no size: want a number of MiB from %d to %d", v, minPartSize>>20, maxPartSize>>20)
-		}
-		return nil
+	"part_size": func(o *Options, v string) (err error) {
+		o.PartSize, err = remote.PartSize(v, minPartSize, maxPartSize)
+		return err
 	},
 	"max_parts": func(o *Options, v string) (err error) {
 		o.MaxParts, err = strconv.Atoi(v)
@@ -103,20 +99,15 @@ func checkEndpoint(v string) error {
 
 // ParseURL reads s3://BUCKET/PREFIX?endpoint=…&region=….
 func ParseURL(u *url.URL) (Options, error) {
-	o := Options{Bucket: u.Host, Prefix: strings.Trim(u.Path, "/")}
-	if o.Bucket == "" || u.Port() != "" {
-		return o, fmt.Errorf("want s3://BUCKET or s3://BUCKET/PREFIX, the server's address as endpoint=http://HOST:PORT")
+	var o Options
+	var err error
+	o.Bucket, o.Prefix, err = remote.Place(u, "s3://BUCKET or s3://BUCKET/PREFIX, the server's address as endpoint=http://HOST:PORT",
+		"set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile")
+	if err != nil {
+		return o, err
 	}
 	if !bucketName.MatchString(o.Bucket) {
 		return o, fmt.Errorf("bucket %q: want 3 to 63 small letters, digits, dots and dashes", o.Bucket)
-	}
-	if u.User != nil {
-		return o, fmt.Errorf("credentials do not belong into the URL: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile")
-	}
-	if o.Prefix != "" {
-		if err := storage.CheckKey(o.Prefix); err != nil {
-			return o, fmt.Errorf("prefix: %w", err)
-		}
 	}
 	if err := storage.Parameters(u, parameters, &o); err != nil {
 		return o, err

@@ -22,30 +22,26 @@ import (
 // Put implements storage.Store. What is longer than a part goes up in parts, side by
 // side; each call carries the MD5 of its body, which every server compares.
 func (s *Store) Put(ctx context.Context, key string, r io.Reader, opts storage.PutOptions) (storage.Info, error) {
-	name, err := s.object(ctx, key)
+	name, err := s.names.Object(ctx, key)
 	if err == nil && opts.IfAbsent && s.o.NoConditions {
 		err = errors.New("this store cannot create an object only if there is none (conditions=false)")
 	}
 	if err != nil {
 		return storage.Info{}, fmt.Errorf("put: %w", err)
 	}
-	p := &put{s: s, key: key, name: name, opts: opts}
-	size, parts, err := remote.Split(ctx, r, s.plan, remote.Sinks{Whole: p.whole, Begin: p.begin, Send: p.send})
-	if err == nil && parts > 0 {
-		err = p.complete(ctx, parts)
-	}
+	p := &put{s: s, name: name, opts: opts}
+	size, err := remote.Split(ctx, r, s.plan, remote.Sinks{Whole: p.whole, Begin: p.begin, Send: p.send, Join: p.join, Abort: p.abort})
 	if err != nil {
-		return storage.Info{}, s.failed(ctx, "put", key, errors.Join(err, p.abort()))
+		return storage.Info{}, s.failed(ctx, "put", key, err)
 	}
-	// The time is the server's: ours may be another.
+	// Near enough: the server's own time would cost another call.
 	return storage.Info{Key: key, Size: size, Modified: time.Now(), ETag: p.etag}, nil
 }
 
 // put is one Put on its way.
 type put struct {
 	s    *Store
-	key  string
-	name *string
+	name string
 	opts storage.PutOptions
 
 	id    *string // of the multipart upload, once it has begun
@@ -69,7 +65,7 @@ func (p *put) contentType() *string {
 
 func (p *put) whole(ctx context.Context, body []byte) error {
 	out, err := p.s.client.PutObject(ctx, &s3.PutObjectInput{
-		Bucket: &p.s.o.Bucket, Key: p.name, Body: bytes.NewReader(body), ContentLength: aws.Int64(int64(len(body))), ContentMD5: sumOf(body),
+		Bucket: &p.s.o.Bucket, Key: &p.name, Body: bytes.NewReader(body), ContentLength: aws.Int64(int64(len(body))), ContentMD5: sumOf(body),
 		ContentType: p.contentType(), IfNoneMatch: p.ifNoneMatch(),
 		ServerSideEncryption: p.s.encryption(), SSEKMSKeyId: p.s.kmsKey(),
 	}, withoutRace(p.opts.IfAbsent))
@@ -87,7 +83,7 @@ func (p *put) begin(ctx context.Context) (err error) {
 
 func (p *put) send(ctx context.Context, part remote.Part) error {
 	out, err := p.s.client.UploadPart(ctx, &s3.UploadPartInput{
-		Bucket: &p.s.o.Bucket, Key: p.name, UploadId: p.id, PartNumber: aws.Int32(int32(part.Number)),
+		Bucket: &p.s.o.Bucket, Key: &p.name, UploadId: p.id, PartNumber: aws.Int32(int32(part.Number)),
 		Body: bytes.NewReader(part.Body), ContentLength: aws.Int64(int64(len(part.Body))), ContentMD5: sumOf(part.Body),
 	})
 	if err == nil {
@@ -96,36 +92,26 @@ func (p *put) send(ctx context.Context, part remote.Part) error {
 	return err
 }
 
-func (p *put) complete(ctx context.Context, parts int) error {
+func (p *put) join(ctx context.Context, parts int) error {
 	done := make([]types.CompletedPart, parts)
 	for i := range done {
 		done[i] = types.CompletedPart{PartNumber: aws.Int32(int32(i + 1)), ETag: &p.etags[i]}
 	}
 	out, err := p.s.client.CompleteMultipartUpload(ctx, &s3.CompleteMultipartUploadInput{
-		Bucket: &p.s.o.Bucket, Key: p.name, UploadId: p.id, IfNoneMatch: p.ifNoneMatch(),
+		Bucket: &p.s.o.Bucket, Key: &p.name, UploadId: p.id, IfNoneMatch: p.ifNoneMatch(),
 		MultipartUpload: &types.CompletedMultipartUpload{Parts: done},
 	}, withoutRace(p.opts.IfAbsent))
-	if err != nil {
-		return err
+	if err == nil {
+		p.etag = storage.TrimETag(aws.ToString(out.ETag))
 	}
-	p.etag, p.id = storage.TrimETag(aws.ToString(out.ETag)), nil
-	return nil
+	return err
 }
 
-// abortTime bounds the cleaning up after a failure, whose context has mostly ended.
-const abortTime = 20 * time.Second
-
-// abort throws the parts away.
-func (p *put) abort() error {
+func (p *put) abort(ctx context.Context) error {
 	if p.id == nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), abortTime)
-	defer cancel()
-	if err := p.s.abort(ctx, p.name, p.id); err != nil {
-		return fmt.Errorf("its parts are left for the sweep: %w", err)
-	}
-	return nil
+	return p.s.abort(ctx, p.name, p.id)
 }
 
 func (s *Store) encryption() types.ServerSideEncryption {

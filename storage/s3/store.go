@@ -38,15 +38,18 @@ type Store struct {
 	client  *s3.Client
 	presign *s3.PresignClient
 	http    *awshttp.BuildableClient
+	names   remote.Names
 	plan    remote.Plan
+	ca      string // PEM, for Capabilities
 }
 
 // Open makes a store. Credentials come from where the AWS tools take them: the
 // environment, profiles, web identity, the role of the container or the instance.
 // It makes no call: a wrong bucket or key is told by the first use.
 func Open(ctx context.Context, o Options) (*Store, error) {
+	var ca string
 	var setUp error
-	client := awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) { setUp = remote.SetUp(t, o.CAFile) })
+	client := awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) { ca, setUp = remote.SetUp(t, o.CAFile) })
 	client.GetTransport() // runs the options
 	if setUp != nil {
 		return nil, setUp
@@ -64,9 +67,9 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if cfg.Region == "" && o.Endpoint == "" {
 		return nil, errors.New("no region: set region=… in the storage URL, or AWS_REGION")
 	}
-	s := &Store{o: o, http: client, plan: remote.Plan{
-		First: cmp.Or(o.PartSize, defaultPartSize), Most: 64 << 20, Parts: cmp.Or(o.MaxParts, maxParts), Memory: memory,
-	}}
+	s := &Store{
+		o: o, http: client, names: remote.Names{Prefix: o.Prefix}, plan: remote.NewPlan(o.PartSize, cmp.Or(o.MaxParts, maxParts)), ca: ca,
+	}
 	s.client = s3.NewFromConfig(cfg, func(c *s3.Options) {
 		c.Region = cmp.Or(c.Region, "us-east-1")
 		c.UsePathStyle = o.PathStyle
@@ -78,12 +81,11 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	return s, nil
 }
 
-// memory bounds the parts of one upload that are held at a time, in bytes.
-const memory = 32 << 20
-
 // Capabilities implements storage.Store.
 func (s *Store) Capabilities() storage.Capabilities {
-	return storage.Capabilities{AtomicCreate: !s.o.NoConditions, MinPartSize: minPartSize, MaxParts: s.plan.Parts}
+	return storage.Capabilities{
+		AtomicCreate: !s.o.NoConditions, MinPartSize: minPartSize, MaxParts: s.plan.Parts, ParallelGet: true, PrivateCA: s.ca,
+	}
 }
 
 // Close implements storage.Store.
@@ -92,43 +94,13 @@ func (s *Store) Close() error {
 	return nil
 }
 
-// object is the name in the bucket, checked.
-func (s *Store) object(ctx context.Context, key string) (*string, error) {
-	if err := errors.Join(storage.CheckKey(key), ctx.Err()); err != nil {
-		return nil, err
-	}
-	name := s.name(key)
-	if len(name) > storage.MaxKeyLength+1 {
-		return nil, fmt.Errorf("%w: %d bytes with the store's prefix, S3 allows 1,024", storage.ErrInvalidKey, len(name))
-	}
-	return &name, nil
-}
-
-func (s *Store) name(key string) string {
-	if s.o.Prefix == "" {
-		return key
-	}
-	return s.o.Prefix + "/" + key
-}
-
-// key is the reverse of name; false for what is not ours.
-func (s *Store) key(name string) (string, bool) {
-	if s.o.Prefix != "" {
-		var below bool
-		if name, below = strings.CutPrefix(name, s.o.Prefix+"/"); !below {
-			return "", false
-		}
-	}
-	return name, !strings.HasPrefix(name, storage.ReservedPrefix)
-}
-
 // Stat implements storage.Store.
 func (s *Store) Stat(ctx context.Context, key string) (storage.Info, error) {
-	name, err := s.object(ctx, key)
+	name, err := s.names.Object(ctx, key)
 	if err != nil {
 		return storage.Info{}, fmt.Errorf("stat: %w", err)
 	}
-	out, err := s.client.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &s.o.Bucket, Key: name})
+	out, err := s.client.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &s.o.Bucket, Key: &name})
 	if err != nil {
 		return storage.Info{}, s.failed(ctx, "stat", key, err)
 	}
@@ -139,11 +111,11 @@ func (s *Store) Stat(ctx context.Context, key string) (storage.Info, error) {
 
 // Delete implements storage.Store.
 func (s *Store) Delete(ctx context.Context, key string) error {
-	name, err := s.object(ctx, key)
+	name, err := s.names.Object(ctx, key)
 	if err != nil {
 		return fmt.Errorf("delete: %w", err)
 	}
-	_, err = s.client.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &s.o.Bucket, Key: name})
+	_, err = s.client.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &s.o.Bucket, Key: &name})
 	if err = s.failed(ctx, "delete", key, err); errors.Is(err, storage.ErrNotExist) {
 		return nil
 	}
@@ -152,7 +124,7 @@ func (s *Store) Delete(ctx context.Context, key string) error {
 
 // Get implements storage.Store. A body that is cut is asked for again from there.
 func (s *Store) Get(ctx context.Context, key string, offset, length int64) (io.ReadCloser, storage.Info, error) {
-	name, err := s.object(ctx, key)
+	name, err := s.names.Object(ctx, key)
 	if err == nil && offset < 0 {
 		err = fmt.Errorf("offset %d", offset)
 	}
@@ -160,12 +132,12 @@ func (s *Store) Get(ctx context.Context, key string, offset, length int64) (io.R
 		return nil, storage.Info{}, fmt.Errorf("get: %w", err)
 	}
 	if length == 0 {
-		return s.nothing(ctx, key)
+		return remote.Nothing(ctx, s, key)
 	}
-	in := &s3.GetObjectInput{Bucket: &s.o.Bucket, Key: name, Range: byteRange(offset, length)}
+	in := &s3.GetObjectInput{Bucket: &s.o.Bucket, Key: &name, Range: byteRange(offset, length)}
 	out, err := s.client.GetObject(ctx, in)
 	if isCode(err, "InvalidRange") {
-		return s.nothing(ctx, key) // it begins beyond the end
+		return remote.Nothing(ctx, s, key) // it begins beyond the end
 	}
 	if err != nil {
 		return nil, storage.Info{}, s.failed(ctx, "get", key, err)
@@ -183,17 +155,14 @@ func (s *Store) Get(ctx context.Context, key string, offset, length int64) (io.R
 	return remote.Resume(ctx, out.Body, offset, sent, func(ctx context.Context, from int64) (io.ReadCloser, error) {
 		in.Range = byteRange(from, offset+sent-from)
 		out, err := s.client.GetObject(ctx, in)
+		if isCode(err, "PreconditionFailed") {
+			return nil, fmt.Errorf("get %q: %w", key, storage.ErrChanged)
+		}
 		if err != nil {
 			return nil, s.failed(ctx, "go on with", key, err)
 		}
 		return out.Body, nil
 	}), info, nil
-}
-
-// nothing is the answer to a range without bytes.
-func (s *Store) nothing(ctx context.Context, key string) (io.ReadCloser, storage.Info, error) {
-	info, err := s.Stat(ctx, key)
-	return http.NoBody, info, err
 }
 
 func byteRange(offset, length int64) *string {
@@ -223,11 +192,11 @@ func (s *Store) List(ctx context.Context, opts storage.ListOptions) (storage.Pag
 	}
 	limit := storage.PageLimit(opts.Limit)
 	in := &s3.ListObjectsV2Input{
-		Bucket: &s.o.Bucket, Prefix: aws.String(s.name(opts.Prefix)), MaxKeys: aws.Int32(int32(limit)),
+		Bucket: &s.o.Bucket, Prefix: aws.String(s.names.Of(opts.Prefix)), MaxKeys: aws.Int32(int32(limit)),
 		EncodingType: types.EncodingTypeUrl,
 	}
 	if after, _ := remote.Text(opts.After); after != "" {
-		in.StartAfter = aws.String(s.name(after))
+		in.StartAfter = aws.String(s.names.Of(after))
 	}
 	// A page may consist of names that are not ours.
 	for len(page.Items) == 0 {
@@ -255,7 +224,7 @@ func (s *Store) collect(page *storage.Page, out *s3.ListObjectsV2Output, after s
 		if err != nil {
 			return fmt.Errorf("list: %w", err)
 		}
-		key, ours := s.key(name)
+		key, ours := s.names.Key(name)
 		if !ours || key <= after || storage.CheckKey(key) != nil {
 			continue
 		}

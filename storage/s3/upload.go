@@ -17,7 +17,7 @@ import (
 // SignURL implements storage.Store. With the credentials of a role it may die
 // before opts.Expires, together with them.
 func (s *Store) SignURL(ctx context.Context, key string, opts storage.SignOptions) (string, error) {
-	name, err := s.object(ctx, key)
+	name, err := s.names.Object(ctx, key)
 	if err == nil {
 		err = storage.CheckSign(opts)
 	}
@@ -26,13 +26,13 @@ func (s *Store) SignURL(ctx context.Context, key string, opts storage.SignOption
 	}
 	expires := s3.WithPresignExpires(opts.Expires)
 	if opts.Method == http.MethodGet {
-		request, err := s.presign.PresignGetObject(ctx, &s3.GetObjectInput{Bucket: &s.o.Bucket, Key: name}, expires)
+		request, err := s.presign.PresignGetObject(ctx, &s3.GetObjectInput{Bucket: &s.o.Bucket, Key: &name}, expires)
 		if err != nil {
 			return "", s.failed(ctx, "sign", key, err)
 		}
 		return request.URL, nil
 	}
-	request, err := s.presign.PresignPutObject(ctx, &s3.PutObjectInput{Bucket: &s.o.Bucket, Key: name}, expires)
+	request, err := s.presign.PresignPutObject(ctx, &s3.PutObjectInput{Bucket: &s.o.Bucket, Key: &name}, expires)
 	if err != nil {
 		return "", s.failed(ctx, "sign", key, err)
 	}
@@ -41,7 +41,7 @@ func (s *Store) SignURL(ctx context.Context, key string, opts storage.SignOption
 
 // CreateUpload implements storage.Store.
 func (s *Store) CreateUpload(ctx context.Context, key string) (string, error) {
-	name, err := s.object(ctx, key)
+	name, err := s.names.Object(ctx, key)
 	if err != nil {
 		return "", fmt.Errorf("create upload: %w", err)
 	}
@@ -52,9 +52,9 @@ func (s *Store) CreateUpload(ctx context.Context, key string) (string, error) {
 	return *id, nil
 }
 
-func (s *Store) begin(ctx context.Context, name, contentType *string) (*string, error) {
+func (s *Store) begin(ctx context.Context, name string, contentType *string) (*string, error) {
 	out, err := s.client.CreateMultipartUpload(ctx, &s3.CreateMultipartUploadInput{
-		Bucket: &s.o.Bucket, Key: name, ContentType: contentType,
+		Bucket: &s.o.Bucket, Key: &name, ContentType: contentType,
 		ServerSideEncryption: s.encryption(), SSEKMSKeyId: s.kmsKey(),
 	})
 	if err == nil && aws.ToString(out.UploadId) == "" {
@@ -68,13 +68,13 @@ func (s *Store) begin(ctx context.Context, name, contentType *string) (*string, 
 
 // SignPart implements storage.Store; see SignURL.
 func (s *Store) SignPart(ctx context.Context, key, uploadID string, part int, opts storage.SignOptions) (string, error) {
-	name, err := s.object(ctx, key)
+	name, err := s.names.Object(ctx, key)
 	opts.Method = http.MethodPut
 	if err := errors.Join(err, storage.CheckSign(opts), storage.CheckPartNumber(part, s.Capabilities())); err != nil {
 		return "", fmt.Errorf("sign part: %w", err)
 	}
 	request, err := s.presign.PresignUploadPart(ctx, &s3.UploadPartInput{
-		Bucket: &s.o.Bucket, Key: name, UploadId: &uploadID, PartNumber: aws.Int32(int32(part)),
+		Bucket: &s.o.Bucket, Key: &name, UploadId: &uploadID, PartNumber: aws.Int32(int32(part)),
 	}, s3.WithPresignExpires(opts.Expires))
 	if err != nil {
 		return "", s.failed(ctx, "sign part of", key, err)
@@ -84,7 +84,7 @@ func (s *Store) SignPart(ctx context.Context, key, uploadID string, part int, op
 
 // CompleteUpload implements storage.Store.
 func (s *Store) CompleteUpload(ctx context.Context, key, uploadID string, parts []storage.UploadPart) (storage.Info, error) {
-	name, err := s.object(ctx, key)
+	name, err := s.names.Object(ctx, key)
 	if err == nil {
 		err = checkUpload(uploadID)
 	}
@@ -96,7 +96,7 @@ func (s *Store) CompleteUpload(ctx context.Context, key, uploadID string, parts 
 		done[i] = types.CompletedPart{PartNumber: aws.Int32(int32(part.Number)), ETag: &part.ETag}
 	}
 	_, err = s.client.CompleteMultipartUpload(ctx, &s3.CompleteMultipartUploadInput{
-		Bucket: &s.o.Bucket, Key: name, UploadId: &uploadID, MultipartUpload: &types.CompletedMultipartUpload{Parts: done},
+		Bucket: &s.o.Bucket, Key: &name, UploadId: &uploadID, MultipartUpload: &types.CompletedMultipartUpload{Parts: done},
 	})
 	if err = s.failed(ctx, "complete upload of", key, err); err != nil && !errors.Is(err, storage.ErrNotExist) {
 		return storage.Info{}, err
@@ -122,7 +122,7 @@ func checkUpload(id string) error {
 
 // AbortUpload implements storage.Store.
 func (s *Store) AbortUpload(ctx context.Context, key, uploadID string) error {
-	name, err := s.object(ctx, key)
+	name, err := s.names.Object(ctx, key)
 	if err != nil {
 		return fmt.Errorf("abort upload: %w", err)
 	}
@@ -132,8 +132,8 @@ func (s *Store) AbortUpload(ctx context.Context, key, uploadID string) error {
 	return s.failed(ctx, "abort upload of", key, s.abort(ctx, name, &uploadID))
 }
 
-func (s *Store) abort(ctx context.Context, name, id *string) error {
-	_, err := s.client.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{Bucket: &s.o.Bucket, Key: name, UploadId: id})
+func (s *Store) abort(ctx context.Context, name string, id *string) error {
+	_, err := s.client.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{Bucket: &s.o.Bucket, Key: &name, UploadId: id})
 	if isCode(err, "NoSuchUpload", "NoSuchKey", "NotFound") {
 		return nil
 	}
@@ -142,7 +142,7 @@ func (s *Store) abort(ctx context.Context, name, id *string) error {
 
 // ListUploads implements storage.Store.
 func (s *Store) ListUploads(ctx context.Context, prefix string) (uploads []storage.Upload, err error) {
-	in := &s3.ListMultipartUploadsInput{Bucket: &s.o.Bucket, Prefix: aws.String(s.name(prefix)), EncodingType: types.EncodingTypeUrl}
+	in := &s3.ListMultipartUploadsInput{Bucket: &s.o.Bucket, Prefix: aws.String(s.names.Of(prefix)), EncodingType: types.EncodingTypeUrl}
 	for {
 		out, err := s.client.ListMultipartUploads(ctx, in)
 		if err != nil {
@@ -153,7 +153,7 @@ func (s *Store) ListUploads(ctx context.Context, prefix string) (uploads []stora
 			if err != nil {
 				return nil, fmt.Errorf("list uploads: %w", err)
 			}
-			if key, ours := s.key(name); ours {
+			if key, ours := s.names.Key(name); ours {
 				uploads = append(uploads, storage.Upload{Key: key, ID: aws.ToString(u.UploadId), Created: aws.ToTime(u.Initiated)})
 			}
 		}

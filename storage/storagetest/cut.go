@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/baas-batch/baas/storage"
+	"github.com/baas-batch/baas/storage/internal/stream"
 )
 
 // Link is a connection that can be broken; the one between a store and its server.
@@ -64,7 +65,7 @@ func RunCuts(t *testing.T, s storage.Store, link Link, cuts func() int) {
 		}
 	})
 	t.Run("Put", func(t *testing.T) {
-		body := io.MultiReader(pattern(22, 12<<20), readFunc(func([]byte) (int, error) {
+		body := io.MultiReader(pattern(22, 12<<20), stream.ReadFunc(func([]byte) (int, error) {
 			link.Reset() // while parts are under way
 			return 0, io.EOF
 		}))

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/baas-batch/baas/storage"
+	"github.com/baas-batch/baas/storage/internal/stream"
 )
 
 func (h Harness) testFailures(t *testing.T) {
@@ -24,13 +25,13 @@ func (h Harness) testFailingReader(t *testing.T) {
 	s, ctx := h.New(t), t.Context()
 	broken := errors.New("the producer broke")
 	for _, size := range h.failureSizes() {
-		r := io.MultiReader(pattern(3, size), readFunc(func([]byte) (int, error) { return 0, broken }))
+		r := io.MultiReader(pattern(3, size), stream.ReadFunc(func([]byte) (int, error) { return 0, broken }))
 		_, err := s.Put(ctx, "fresh/key", r, storage.PutOptions{})
 		wantError(t, "Put", err, broken)
 		h.wantNothing(t, s, "fresh/key")
 	}
 	mustPut(t, s, "old", []byte("old content"))
-	r := io.MultiReader(strings.NewReader("new"), readFunc(func([]byte) (int, error) { return 0, broken }))
+	r := io.MultiReader(strings.NewReader("new"), stream.ReadFunc(func([]byte) (int, error) { return 0, broken }))
 	_, err := s.Put(ctx, "old", r, storage.PutOptions{})
 	wantError(t, "Put over an object", err, broken)
 	wantContent(t, s, "old", []byte("old content"))
@@ -44,7 +45,7 @@ func (h Harness) testCancelledPut(t *testing.T) {
 		for _, key := range []string{"fresh/key", "old"} {
 			ctx, cancel := context.WithCancel(t.Context())
 			// The body itself goes on: only the context says no.
-			r := io.MultiReader(pattern(4, size), readFunc(func([]byte) (int, error) {
+			r := io.MultiReader(pattern(4, size), stream.ReadFunc(func([]byte) (int, error) {
 				cancel()
 				return 0, io.EOF
 			}))
@@ -103,7 +104,3 @@ func (h Harness) wantNoUploads(t *testing.T, s storage.Store) {
 		t.Errorf("ListUploads: %+v, %v; want none left behind", uploads, err)
 	}
 }
-
-type readFunc func([]byte) (int, error)
-
-func (f readFunc) Read(p []byte) (int, error) { return f(p) }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/baas-batch/baas/storage"
+	"github.com/baas-batch/baas/storage/internal/stream"
 )
 
 // signedFor is how long URLs live that are not to expire in a test.
@@ -159,7 +160,7 @@ func (h Harness) testSignedCutPut(t *testing.T) {
 	for _, key := range []string{"fresh/key", "old"} {
 		u := sign(t, s, key, http.MethodPut, signedFor)
 		cut := errors.New("cut")
-		body := io.MultiReader(pattern(8, 1<<20), readFunc(func([]byte) (int, error) { return 0, cut }))
+		body := io.MultiReader(pattern(8, 1<<20), stream.ReadFunc(func([]byte) (int, error) { return 0, cut }))
 		if a, err := h.request(t.Context(), http.MethodPut, u, nil, body, 2<<20); err == nil && a.ok() {
 			t.Errorf("PUT of half a body: %d", a.status)
 		}

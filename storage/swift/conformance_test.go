@@ -12,27 +12,13 @@ import (
 	"github.com/baas-batch/baas/tests/servers"
 )
 
-func open(t *testing.T, url string) storage.Store {
-	t.Helper()
-	s, err := storage.Open(t.Context(), url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return s
-}
-
 func TestConformance(t *testing.T) {
 	s := servers.StartSwift(t)
 	s.Credentials(t)
 	var containers atomic.Int64
 	storagetest.Run(t, storagetest.Harness{
 		New: func(t *testing.T) storage.Store {
-			return open(t, s.Container(t, fmt.Sprintf("container-%d", containers.Add(1))))
+			return storagetest.Open(t, s.Container(t, fmt.Sprintf("container-%d", containers.Add(1))))
 		},
 		ListLag:       10 * time.Second,
 		PartsStayOpen: true,

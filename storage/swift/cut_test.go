@@ -19,6 +19,6 @@ func TestCuts(t *testing.T) {
 	t.Cleanup(link.Stop)
 	// The account's URL is that of the address at which it was asked for.
 	t.Setenv("ST_AUTH", "http://"+link.Addr()+"/auth/v1.0")
-	store := open(t, s.Container(t, "container"))
+	store := storagetest.Open(t, s.Container(t, "container"))
 	storagetest.RunCuts(t, store, link, func() int { return int(link.Stats().Cut) })
 }

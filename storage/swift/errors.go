@@ -40,7 +40,6 @@ func (s *Store) failed(what, key string, err error) error {
 var hints = map[int]string{
 	http.StatusUnauthorized:          "the server takes no token of this login: check the project and the region",
 	http.StatusForbidden:             "the user may not do this: it needs a role that writes the account (such as member or swiftoperator)",
-	http.StatusPreconditionFailed:    "the object has changed meanwhile",
 	http.StatusConflict:              "a segment of the object is gone or has changed",
 	http.StatusRequestEntityTooLarge: "the quota of the account or container is used up, or a segment is larger than the server allows (part_size)",
 	http.StatusInsufficientStorage:   "the server's disks are full",

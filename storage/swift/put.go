@@ -3,6 +3,7 @@ package swift
 import (
 	"context"
 	"crypto/md5"
+	"crypto/rand"
 	"encoding/base32"
 	"encoding/hex"
 	"encoding/json"
@@ -12,8 +13,6 @@ import (
 	"net/http"
 	"net/url"
 	"time"
-
-	"crypto/rand"
 
 	"github.com/baas-batch/baas/storage"
 	"github.com/baas-batch/baas/storage/internal/remote"
@@ -26,7 +25,7 @@ const (
 )
 
 func (s *Store) partName(id string, part int) string {
-	return s.name(fmt.Sprintf("%s%s/%05d", partsDir, id, part))
+	return s.names.Of(fmt.Sprintf("%s%s/%05d", partsDir, id, part))
 }
 
 func newID() string {
@@ -38,7 +37,7 @@ func newID() string {
 // Put implements storage.Store. What is longer than a part becomes a static large
 // object; the server compares each body with its MD5.
 func (s *Store) Put(ctx context.Context, key string, r io.Reader, opts storage.PutOptions) (storage.Info, error) {
-	name, err := s.object(ctx, key)
+	name, err := s.names.Object(ctx, key)
 	if err == nil && opts.IfAbsent {
 		err = errors.New("only if there is none: no Swift can promise that")
 	}
@@ -46,13 +45,11 @@ func (s *Store) Put(ctx context.Context, key string, r io.Reader, opts storage.P
 		return storage.Info{}, fmt.Errorf("put: %w", err)
 	}
 	p := &put{s: s, key: key, name: name, contentType: opts.ContentType}
-	size, parts, err := remote.Split(ctx, r, s.plan, remote.Sinks{Whole: p.whole, Begin: p.begin, Send: p.send})
-	if err == nil && parts > 0 {
-		p.etag, err = s.join(ctx, name, key, p.id, p.parts[:parts], opts.ContentType)
-	}
+	size, err := remote.Split(ctx, r, s.plan, remote.Sinks{Whole: p.whole, Begin: p.begin, Send: p.send, Join: p.join, Abort: p.abort})
 	if err != nil {
-		return storage.Info{}, s.failed("put", key, errors.Join(err, p.abort()))
+		return storage.Info{}, s.failed("put", key, err)
 	}
+	// Near enough: the server's own time would cost another call.
 	return storage.Info{Key: key, Size: size, Modified: time.Now(), ETag: p.etag}, nil
 }
 
@@ -86,19 +83,16 @@ func (p *put) send(ctx context.Context, part remote.Part) error {
 	return err
 }
 
-// abortTime bounds the cleaning up after a failure, whose context has mostly ended.
-const abortTime = 20 * time.Second
+func (p *put) join(ctx context.Context, parts int) (err error) {
+	p.etag, err = p.s.join(ctx, p.name, p.id, p.parts[:parts], p.contentType)
+	return err
+}
 
-func (p *put) abort() error {
+func (p *put) abort(ctx context.Context) error {
 	if p.id == "" {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), abortTime)
-	defer cancel()
-	if err := p.s.abort(ctx, p.name, p.id); err != nil {
-		return fmt.Errorf("its segments are left for the sweep: %w", err)
-	}
-	return nil
+	return p.s.abort(ctx, p.name, p.id)
 }
 
 // notNil keeps an empty body a body: Swift wants its length.
@@ -146,43 +140,33 @@ type segment struct {
 }
 
 // join makes one object of segments, over manifests of manifests if there are many.
-func (s *Store) join(ctx context.Context, name, key, id string, parts []segment, contentType string) (etag string, err error) {
+func (s *Store) join(ctx context.Context, name, id string, parts []segment, contentType string) (etag string, err error) {
+	defer func() {
+		if isStatus(err, http.StatusBadRequest) {
+			err = fmt.Errorf("%w: %w", storage.ErrInvalidPart, err)
+		}
+	}()
 	for level := 1; len(parts) > perManifest; level++ {
 		var above []segment
 		for i := 0; i < len(parts); i += perManifest {
 			// They count as segments, so that they go where those go.
 			sub := s.partName(id, maxParts*level+i/perManifest)
-			etag, err := s.manifest(ctx, request{name: sub, header: map[string]string{}}, parts[i:min(i+perManifest, len(parts))])
+			h, err := s.call(ctx, manifest(sub, nil, parts[i:min(i+perManifest, len(parts))]))
 			if err != nil {
 				return "", err
 			}
-			above = append(above, segment{"/" + s.o.Container + "/" + sub, etag})
+			above = append(above, segment{"/" + s.o.Container + "/" + sub, storage.TrimETag(h.Get("Etag"))})
 		}
 		parts = above
 	}
-	header := withType(map[string]string{uploadLabel: id}, contentType)
-	old, err := s.head(ctx, name)
+	etag, err = s.replace(ctx, manifest(name, withType(map[string]string{uploadLabel: id}, contentType), parts), id)
 	if err != nil {
 		return "", err
 	}
-	etag, err = s.manifest(ctx, request{name: name, header: header}, parts)
-	if err != nil {
-		return "", err
-	}
-	if before := old.Get(uploadLabel); before != "" && before != id {
-		err = s.expireParts(ctx, before)
-	}
-	return etag, errors.Join(err, s.forget(ctx, id))
+	return etag, s.forget(ctx, id)
 }
 
-func (s *Store) manifest(ctx context.Context, r request, parts []segment) (etag string, err error) {
-	r.method, r.query = http.MethodPut, url.Values{"multipart-manifest": {"put"}}
-	if r.body, err = json.Marshal(parts); err != nil {
-		return "", err
-	}
-	h, err := s.call(ctx, r)
-	if isStatus(err, http.StatusBadRequest) {
-		err = fmt.Errorf("%w: %w", storage.ErrInvalidPart, err)
-	}
-	return storage.TrimETag(h.Get("Etag")), err
+func manifest(name string, header map[string]string, parts []segment) request {
+	body, _ := json.Marshal(parts) // strings only
+	return request{method: http.MethodPut, name: name, query: url.Values{"multipart-manifest": {"put"}}, header: header, body: body}
 }

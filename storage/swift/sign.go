@@ -61,7 +61,7 @@ func (s *Store) tempURLKey(ctx context.Context) (string, error) {
 
 // SignURL implements storage.Store.
 func (s *Store) SignURL(ctx context.Context, key string, opts storage.SignOptions) (string, error) {
-	name, err := s.object(ctx, key)
+	name, err := s.names.Object(ctx, key)
 	if err == nil {
 		err = storage.CheckSign(opts)
 	}
@@ -75,7 +75,7 @@ func (s *Store) SignURL(ctx context.Context, key string, opts storage.SignOption
 // SignPart implements storage.Store. Until it expires, the URL can replace the part
 // also after CompleteUpload; an object whose part has changed cannot be read.
 func (s *Store) SignPart(ctx context.Context, key, uploadID string, part int, opts storage.SignOptions) (string, error) {
-	_, err := s.object(ctx, key)
+	_, err := s.names.Object(ctx, key)
 	opts.Method = http.MethodPut
 	if err := errors.Join(err, storage.CheckSign(opts), storage.CheckPartNumber(part, s.Capabilities())); err != nil {
 		return "", fmt.Errorf("sign part: %w", err)

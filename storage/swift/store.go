@@ -35,7 +35,9 @@ type Store struct {
 	login     *login
 	transport *http.Transport
 	http      *http.Client
+	names     remote.Names
 	plan      remote.Plan
+	ca        string // PEM, for Capabilities
 	key       tempKey
 	seen      uploadKeys
 }
@@ -44,7 +46,8 @@ type Store struct {
 // are told by the first use.
 func Open(o Options) (*Store, error) {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
-	if err := remote.SetUp(transport, o.CAFile); err != nil {
+	ca, err := remote.SetUp(transport, o.CAFile)
+	if err != nil {
 		return nil, err
 	}
 	login, err := newLogin(o, transport)
@@ -53,41 +56,19 @@ func Open(o Options) (*Store, error) {
 	}
 	return &Store{
 		o: o, login: login, transport: transport, http: &http.Client{Transport: transport},
-		plan: remote.Plan{First: cmp.Or(o.PartSize, defaultPartSize), Most: 64 << 20, Parts: maxParts, Memory: memory},
+		names: remote.Names{Prefix: o.Prefix}, plan: remote.NewPlan(o.PartSize, maxParts), ca: ca,
 	}, nil
 }
 
-// memory bounds the segments of one upload that are held at a time, in bytes.
-const memory = 32 << 20
-
 // Capabilities implements storage.Store.
 func (s *Store) Capabilities() storage.Capabilities {
-	return storage.Capabilities{MinPartSize: minPartSize, MaxParts: maxParts}
+	return storage.Capabilities{MinPartSize: minPartSize, MaxParts: maxParts, ParallelGet: true, PrivateCA: s.ca}
 }
 
 // Close implements storage.Store.
 func (s *Store) Close() error {
 	s.transport.CloseIdleConnections()
 	return nil
-}
-
-// object is the name in the container, checked.
-func (s *Store) object(ctx context.Context, key string) (string, error) {
-	if err := errors.Join(storage.CheckKey(key), ctx.Err()); err != nil {
-		return "", err
-	}
-	name := s.name(key)
-	if len(name) > storage.MaxKeyLength+1 {
-		return "", fmt.Errorf("%w: %d bytes with the store's prefix, Swift allows 1,024", storage.ErrInvalidKey, len(name))
-	}
-	return name, nil
-}
-
-func (s *Store) name(key string) string {
-	if s.o.Prefix == "" {
-		return key
-	}
-	return s.o.Prefix + "/" + key
 }
 
 // Headers of Swift's.
@@ -116,7 +97,7 @@ func (s *Store) info(key string, h http.Header) (storage.Info, error) {
 
 // Stat implements storage.Store.
 func (s *Store) Stat(ctx context.Context, key string) (storage.Info, error) {
-	name, err := s.object(ctx, key)
+	name, err := s.names.Object(ctx, key)
 	if err != nil {
 		return storage.Info{}, fmt.Errorf("stat: %w", err)
 	}
@@ -129,7 +110,7 @@ func (s *Store) Stat(ctx context.Context, key string) (storage.Info, error) {
 
 // Get implements storage.Store. A body that is cut is asked for again from there.
 func (s *Store) Get(ctx context.Context, key string, offset, length int64) (io.ReadCloser, storage.Info, error) {
-	name, err := s.object(ctx, key)
+	name, err := s.names.Object(ctx, key)
 	if err == nil && offset < 0 {
 		err = fmt.Errorf("offset %d", offset)
 	}
@@ -137,7 +118,7 @@ func (s *Store) Get(ctx context.Context, key string, offset, length int64) (io.R
 		return nil, storage.Info{}, fmt.Errorf("get: %w", err)
 	}
 	if length == 0 {
-		return s.nothing(ctx, key)
+		return remote.Nothing(ctx, s, key)
 	}
 	header := map[string]string{}
 	if asked := remote.Range(offset, length); asked != "" {
@@ -145,7 +126,7 @@ func (s *Store) Get(ctx context.Context, key string, offset, length int64) (io.R
 	}
 	response, err := s.do(ctx, request{method: http.MethodGet, name: name, header: header})
 	if isStatus(err, http.StatusRequestedRangeNotSatisfiable) {
-		return s.nothing(ctx, key) // it begins beyond the end
+		return remote.Nothing(ctx, s, key) // it begins beyond the end
 	}
 	if err != nil {
 		return nil, storage.Info{}, s.failed("get", key, err)
@@ -159,6 +140,9 @@ func (s *Store) Get(ctx context.Context, key string, offset, length int64) (io.R
 		response, err := s.do(ctx, request{method: http.MethodGet, name: name, header: map[string]string{
 			"Range": remote.Range(from, offset+sent-from), "If-Match": info.ETag,
 		}})
+		if isStatus(err, http.StatusPreconditionFailed) {
+			return nil, fmt.Errorf("get %q: %w", key, storage.ErrChanged)
+		}
 		if err != nil {
 			return nil, s.failed("go on with", key, err)
 		}
@@ -166,15 +150,9 @@ func (s *Store) Get(ctx context.Context, key string, offset, length int64) (io.R
 	}), info, nil
 }
 
-// nothing is the answer to a range without bytes.
-func (s *Store) nothing(ctx context.Context, key string) (io.ReadCloser, storage.Info, error) {
-	info, err := s.Stat(ctx, key)
-	return http.NoBody, info, err
-}
-
 // Delete implements storage.Store, with the segments of a large object.
 func (s *Store) Delete(ctx context.Context, key string) error {
-	name, err := s.object(ctx, key)
+	name, err := s.names.Object(ctx, key)
 	if err != nil {
 		return fmt.Errorf("delete: %w", err)
 	}
@@ -235,20 +213,20 @@ func (s *Store) List(ctx context.Context, opts storage.ListOptions) (storage.Pag
 		return page, nil
 	}
 	if after, _ := remote.Text(opts.After); after != "" {
-		marker = s.name(after)
+		marker = s.names.Of(after)
 	}
 	for {
-		entries, err := s.listing(ctx, s.name(opts.Prefix), marker, limit)
+		entries, err := s.listing(ctx, s.names.Of(opts.Prefix), marker, limit)
 		if err != nil {
 			return storage.Page{}, s.failed("list", opts.Prefix, err)
 		}
 		full := len(entries) == limit
 		for _, e := range entries {
 			marker = e.Name
-			key := strings.TrimPrefix(e.Name, s.name(""))
-			if strings.HasPrefix(key, storage.ReservedPrefix) {
+			key, ours := s.names.Key(e.Name)
+			if !ours {
 				// Jump over what may be thousands of segments.
-				marker, full = s.name(storage.ReservedPrefix+"\U0010FFFF"), true
+				marker, full = s.names.Of(storage.ReservedPrefix+"\U0010FFFF"), true
 				break
 			}
 			if key <= opts.After || storage.CheckKey(key) != nil {

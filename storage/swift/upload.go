@@ -24,7 +24,7 @@ type note struct {
 
 // CreateUpload implements storage.Store.
 func (s *Store) CreateUpload(ctx context.Context, key string) (string, error) {
-	if _, err := s.object(ctx, key); err != nil {
+	if _, err := s.names.Object(ctx, key); err != nil {
 		return "", fmt.Errorf("create upload: %w", err)
 	}
 	id, err := s.begin(ctx, key)
@@ -38,14 +38,14 @@ func (s *Store) begin(ctx context.Context, key string) (string, error) {
 	}
 	id := newID()
 	_, err = s.call(ctx, request{
-		method: http.MethodPut, name: s.name(uploadsDir + id), body: body, header: map[string]string{"ETag": sumOf(body)},
+		method: http.MethodPut, name: s.names.Of(uploadsDir + id), body: body, header: map[string]string{"ETag": sumOf(body)},
 	})
 	return id, err
 }
 
 // forget takes the note away: there is no such upload any more.
 func (s *Store) forget(ctx context.Context, id string) error {
-	_, err := s.call(ctx, request{method: http.MethodDelete, name: s.name(uploadsDir + id)})
+	_, err := s.call(ctx, request{method: http.MethodDelete, name: s.names.Of(uploadsDir + id)})
 	if isStatus(err, http.StatusNotFound) {
 		return nil
 	}
@@ -57,7 +57,7 @@ func (s *Store) note(ctx context.Context, id string) (n note, err error) {
 	if id == "" || strings.Trim(id, "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") != "" {
 		return n, fmt.Errorf("%w: upload %q", storage.ErrNotExist, id)
 	}
-	response, err := s.do(ctx, request{method: http.MethodGet, name: s.name(uploadsDir + id)})
+	response, err := s.do(ctx, request{method: http.MethodGet, name: s.names.Of(uploadsDir + id)})
 	if isStatus(err, http.StatusNotFound) {
 		return n, fmt.Errorf("%w: upload %q", storage.ErrNotExist, id)
 	}
@@ -112,7 +112,7 @@ func (u *uploadKeys) get(id string) (key string, ok bool) {
 
 // CompleteUpload implements storage.Store.
 func (s *Store) CompleteUpload(ctx context.Context, key, uploadID string, parts []storage.UploadPart) (storage.Info, error) {
-	name, err := s.object(ctx, key)
+	name, err := s.names.Object(ctx, key)
 	if err := errors.Join(err, storage.CheckParts(parts, s.Capabilities())); err != nil {
 		return storage.Info{}, fmt.Errorf("complete upload: %w", err)
 	}
@@ -125,7 +125,7 @@ func (s *Store) CompleteUpload(ctx context.Context, key, uploadID string, parts 
 			return storage.Info{}, errors.Join(s.failed("complete upload of", key, err), headErr)
 		}
 	case err == nil:
-		err = s.complete(ctx, name, key, uploadID, parts)
+		err = s.complete(ctx, name, uploadID, parts)
 		fallthrough
 	default:
 		if err != nil {
@@ -139,7 +139,7 @@ func (s *Store) CompleteUpload(ctx context.Context, key, uploadID string, parts 
 // out.
 var emptySum = sumOf(nil)
 
-func (s *Store) complete(ctx context.Context, name, key, id string, parts []storage.UploadPart) error {
+func (s *Store) complete(ctx context.Context, name, id string, parts []storage.UploadPart) error {
 	var segments []segment
 	for _, part := range parts {
 		p := segment{"/" + s.o.Container + "/" + s.partName(id, part.Number), storage.TrimETag(part.ETag)}
@@ -156,7 +156,7 @@ func (s *Store) complete(ctx context.Context, name, key, id string, parts []stor
 		}
 	}
 	if len(segments) > 0 {
-		_, err := s.join(ctx, name, key, id, segments, "")
+		_, err := s.join(ctx, name, id, segments, "")
 		return err
 	}
 	_, err := s.replace(ctx, request{
@@ -167,7 +167,7 @@ func (s *Store) complete(ctx context.Context, name, key, id string, parts []stor
 
 // AbortUpload implements storage.Store.
 func (s *Store) AbortUpload(ctx context.Context, key, uploadID string) error {
-	name, err := s.object(ctx, key)
+	name, err := s.names.Object(ctx, key)
 	if err != nil {
 		return fmt.Errorf("abort upload: %w", err)
 	}
@@ -199,7 +199,7 @@ func (s *Store) partsOf(ctx context.Context, id string, do func(context.Context,
 	if id == "" {
 		return nil
 	}
-	prefix, marker := s.name(partsDir+id+"/"), ""
+	prefix, marker := s.names.Of(partsDir+id+"/"), ""
 	for {
 		entries, err := s.listing(ctx, prefix, marker, storage.MaxPage)
 		if err != nil || len(entries) == 0 {
@@ -242,7 +242,7 @@ func (s *Store) expireParts(ctx context.Context, id string) error {
 
 // ListUploads implements storage.Store.
 func (s *Store) ListUploads(ctx context.Context, prefix string) (uploads []storage.Upload, err error) {
-	dir, marker := s.name(uploadsDir), ""
+	dir, marker := s.names.Of(uploadsDir), ""
 	for {
 		entries, err := s.listing(ctx, dir, marker, storage.MaxPage)
 		if err != nil {

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/go-zookeeper/zk"
+
+	"github.com/baas-batch/baas/tests/servers"
 )
 
 // Where Debian's package zookeeper, and what it depends on, put their classes. The
@@ -47,23 +49,13 @@ func StartZooKeeper(t testing.TB) *ZooKeeper {
 	// The server wants a port by number, which another process may take meanwhile.
 	var err error
 	for range 3 {
-		if z.address, err = freeAddress(); err != nil {
-			t.Fatal(err)
-		}
+		z.address = servers.FreeAddress(t)
 		if err = z.start(); err == nil {
 			return z
 		}
 	}
 	t.Fatal(err)
 	return nil
-}
-
-func freeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return l.Addr().String(), l.Close()
 }
 
 // Address is the server's host:port.

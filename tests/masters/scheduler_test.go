@@ -1,13 +1,11 @@
 package masters
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -15,6 +13,7 @@ import (
 	"github.com/baas-batch/baas/embedded/mesos/master"
 	"github.com/baas-batch/baas/mesos"
 	"github.com/baas-batch/baas/tests/harness"
+	"github.com/baas-batch/baas/tests/syncbuf"
 )
 
 const patience = harness.Patience
@@ -148,22 +147,7 @@ func (s *scheduler) warned(words ...string) {
 }
 
 // record keeps what is logged.
-type record struct {
-	mu  sync.Mutex
-	all bytes.Buffer
-}
-
-func (r *record) Write(p []byte) (int, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.all.Write(p)
-}
-
-func (r *record) String() string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.all.String()
-}
+type record struct{ syncbuf.Buffer }
 
 func (r *record) warnings() (out []string) {
 	for line := range strings.Lines(r.String()) {

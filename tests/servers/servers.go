@@ -3,7 +3,6 @@
 package servers
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,9 +11,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"sync"
 	"testing"
 	"time"
+
+	"github.com/baas-batch/baas/tests/syncbuf"
 )
 
 // patience bounds the start of a server: five Python programs on a machine that has
@@ -40,7 +40,9 @@ func tool(t testing.TB, name, pkg string) string {
 	return path
 }
 
-func freeAddress(t testing.TB) string {
+// FreeAddress is host:port on the loopback, for servers that want it by number.
+// Another process may take it meanwhile.
+func FreeAddress(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -53,7 +55,7 @@ func freeAddress(t testing.TB) string {
 // process is a server's; what it says is shown when the test fails.
 type process struct {
 	cmd   *exec.Cmd
-	said  output
+	said  syncbuf.Buffer
 	ended chan struct{} // closed after its end
 }
 
@@ -72,7 +74,7 @@ func run(t testing.TB, cmd *exec.Cmd) *process {
 		cmd.Process.Kill()
 		<-p.ended
 		if t.Failed() {
-			t.Logf("the last words of %s:\n%s", filepath.Base(cmd.Path), p.said.tail())
+			t.Logf("the last words of %s:\n%s", filepath.Base(cmd.Path), p.said.Tail())
 		}
 	})
 	return p
@@ -93,29 +95,9 @@ func (p *process) ready(t testing.TB, check func(context.Context) error) {
 		select {
 		case <-tick.C:
 		case <-p.ended:
-			t.Fatalf("%s has ended:\n%s", filepath.Base(p.cmd.Path), p.said.tail())
+			t.Fatalf("%s has ended:\n%s", filepath.Base(p.cmd.Path), p.said.Tail())
 		case <-ctx.Done():
 			t.Fatal(errors.Join(fmt.Errorf("%s does not serve within %s", filepath.Base(p.cmd.Path), patience), err))
 		}
 	}
-}
-
-// output keeps what a server says.
-type output struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.Write(p)
-}
-
-func (o *output) tail() string {
-	const most = 8 << 10
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	b := o.b.Bytes()
-	return string(b[max(0, len(b)-most):])
 }

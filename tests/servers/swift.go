@@ -26,6 +26,7 @@ type Swift struct {
 	AuthURL  string // of v1
 	User     string
 	Password string
+	Dir      string // what the servers keep there
 
 	storageURL string
 }
@@ -46,7 +47,7 @@ func StartSwift(t testing.TB) *Swift {
 	}
 	p := swiftPorts{Dir: t.TempDir(), User: me.Username}
 	for _, port := range []*string{&p.Proxy, &p.Object, &p.Container, &p.Account, &p.Memcache} {
-		if _, *port, err = net.SplitHostPort(freeAddress(t)); err != nil {
+		if _, *port, err = net.SplitHostPort(FreeAddress(t)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -66,7 +67,7 @@ func StartSwift(t testing.TB) *Swift {
 			return err
 		})
 	}
-	s := &Swift{AuthURL: "http://127.0.0.1:" + p.Proxy + "/auth/v1.0", User: "test:tester", Password: "testing"}
+	s := &Swift{AuthURL: "http://127.0.0.1:" + p.Proxy + "/auth/v1.0", User: "test:tester", Password: "testing", Dir: p.Dir}
 	p.run(t, "proxy").ready(t, func(ctx context.Context) error {
 		account, err := s.call(ctx, http.MethodGet, s.AuthURL)
 		if err == nil {

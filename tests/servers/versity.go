@@ -29,7 +29,7 @@ const versitygw = "github.com/versity/versitygw/cmd/versitygw@v1.8.0"
 // StartS3 starts an S3 server, with TLS if cert is not nil.
 func StartS3(t testing.TB, cert *Certificate) *S3 {
 	t.Helper()
-	address, s := freeAddress(t), &S3{AccessKey: "test-access", SecretKey: "test-secret-key", Dir: t.TempDir()}
+	address, s := FreeAddress(t), &S3{AccessKey: "test-access", SecretKey: "test-secret-key", Dir: t.TempDir()}
 	_, port, err := net.SplitHostPort(address)
 	if err != nil {
 		t.Fatal(err)

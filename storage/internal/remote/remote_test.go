@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -28,56 +29,99 @@ func TestPlan(t *testing.T) {
 
 // parts collects what Split sends, and bounds what is under way.
 type parts struct {
+	plan    Plan // that of Split; zero: parts do not wait
+	whole   []byte
+	joined  int // parts
+	aborted bool
+	fail    int // the part that cannot be sent
+	failing error
+
 	mu           sync.Mutex
-	whole        []byte
-	begun        bool
-	sent         map[int][]byte
-	flying, most int64
-	fail         int // the part that cannot be sent
-	failing      error
+	sent         map[int][]byte // nil until begun
+	flying, most int64          // bytes
+	newest       int
+	held         []chan struct{} // one for each part that waits
+	ended        bool            // the stream
 }
 
 func (p *parts) sinks() Sinks {
 	return Sinks{
 		Whole: func(_ context.Context, b []byte) error { p.whole = bytes.Clone(b); return nil },
-		Begin: func(context.Context) error { p.begun, p.sent = true, map[int][]byte{}; return nil },
-		Send: func(ctx context.Context, part Part) error {
-			p.mu.Lock()
-			defer p.mu.Unlock()
-			p.flying += int64(len(part.Body))
-			p.most = max(p.most, p.flying)
-			p.mu.Unlock()
-			time.Sleep(time.Duration(rand.IntN(300)) * time.Microsecond)
-			p.mu.Lock()
-			p.flying -= int64(len(part.Body))
-			if part.Number == p.fail {
-				return p.failing
-			}
-			p.sent[part.Number] = bytes.Clone(part.Body)
-			return ctx.Err()
-		},
+		Begin: func(context.Context) error { p.sent = map[int][]byte{}; return nil },
+		Send:  p.send,
+		Join:  func(_ context.Context, parts int) error { p.joined = parts; return nil },
+		Abort: func(ctx context.Context) error { p.aborted = true; return ctx.Err() },
 	}
+}
+
+// send keeps parts until they stand in the way of the next one, and lets them go in
+// random order.
+func (p *parts) send(ctx context.Context, part Part) error {
+	released, size := make(chan struct{}), int64(len(part.Body))
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.flying, p.newest, p.held = p.flying+size, max(p.newest, part.Number), append(p.held, released)
+	p.most = max(p.most, p.flying)
+	p.settle()
+	p.mu.Unlock()
+	select {
+	case <-released:
+	case <-ctx.Done():
+	}
+	p.mu.Lock()
+	p.flying -= size
+	p.settle()
+	if part.Number == p.fail {
+		return p.failing
+	}
+	p.sent[part.Number] = bytes.Clone(part.Body)
+	return ctx.Err()
+}
+
+func (p *parts) settle() {
+	for len(p.held) > 0 && (p.ended || p.flying+p.plan.Size(p.newest+1) > p.plan.Memory) {
+		i := rand.IntN(len(p.held))
+		close(p.held[i])
+		p.held = slices.Delete(p.held, i, i+1)
+		if !p.ended {
+			return
+		}
+	}
+}
+
+// Read is the end of the stream.
+func (p *parts) Read([]byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ended = true
+	p.settle()
+	return 0, io.EOF
 }
 
 func TestSplit(t *testing.T) {
 	plan := Plan{First: 10, Most: 40, Parts: 50, Memory: 64}
+	most := int64(0)
 	for size := range 400 {
 		content := bytes.Repeat([]byte("0123456789abcdef"), 30)[:size]
-		var p parts
-		n, count, err := Split(t.Context(), iotest.HalfReader(bytes.NewReader(content)), plan, p.sinks())
+		p := parts{plan: plan}
+		n, err := Split(t.Context(), io.MultiReader(iotest.HalfReader(bytes.NewReader(content)), &p), plan, p.sinks())
 		if err != nil || n != int64(size) {
 			t.Fatalf("%d bytes: %d, %v", size, n, err)
 		}
 		got := p.whole
-		for i := 1; i <= count; i++ {
-			if len(p.sent[i]) == 0 || i < count && int64(len(p.sent[i])) != plan.Size(i) {
-				t.Errorf("%d bytes: part %d of %d has %d bytes", size, i, count, len(p.sent[i]))
+		for i := 1; i <= p.joined; i++ {
+			if len(p.sent[i]) == 0 || i < p.joined && int64(len(p.sent[i])) != plan.Size(i) {
+				t.Errorf("%d bytes: part %d of %d has %d bytes", size, i, p.joined, len(p.sent[i]))
 			}
 			got = append(got, p.sent[i]...)
 		}
-		if !bytes.Equal(got, content) || p.begun != (size >= 10) || p.most > plan.Memory || len(p.sent) != count {
-			t.Errorf("%d bytes came as %d in %d parts, begun %t, %d at a time", size, len(got), count, p.begun, p.most)
+		if !bytes.Equal(got, content) || (p.sent != nil) != (size >= 10) || p.most > plan.Memory || len(p.sent) != p.joined || p.aborted {
+			t.Errorf("%d bytes came as %d in %d parts of %d, %d at a time, aborted %t", size, len(got), p.joined, len(p.sent), p.most, p.aborted)
 		}
+		most = max(most, p.most)
+	}
+	if most <= plan.Memory-plan.First {
+		t.Errorf("at most %d bytes were under way together, of %d that may be", most, plan.Memory)
 	}
 }
 
@@ -105,8 +149,8 @@ func TestSplitFails(t *testing.T) {
 			ctx = c.ctx
 		}
 		p := parts{fail: c.fail, failing: refused}
-		if _, _, err := Split(ctx, c.r, plan, p.sinks()); !errors.Is(err, c.want) {
-			t.Errorf("%s: %v, want %v", name, err, c.want)
+		if _, err := Split(ctx, c.r, plan, p.sinks()); !errors.Is(err, c.want) || p.joined > 0 || p.aborted != (p.sent != nil) {
+			t.Errorf("%s: %v, joined %t, aborted %t; want %v", name, err, p.joined > 0, p.aborted, c.want)
 		}
 	}
 }

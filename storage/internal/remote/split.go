@@ -1,14 +1,18 @@
 package remote
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
+
+	"github.com/baas-batch/baas/storage/internal/stream"
 )
 
 // Plan says how large the parts of a stream are whose length nobody knows.
@@ -19,6 +23,11 @@ type Plan struct {
 	// Memory bounds, in bytes, the parts that are held at a time. A part that is
 	// larger goes alone.
 	Memory int64
+}
+
+// NewPlan is the plan of all backends; firstSize 0 is 8 MiB.
+func NewPlan(firstSize int64, parts int) Plan {
+	return Plan{First: cmp.Or(firstSize, 8<<20), Most: 64 << 20, Parts: parts, Memory: 32 << 20}
 }
 
 // Size is the number of bytes of part n, counted from 1. Parts grow, so that short
@@ -41,41 +50,62 @@ type Part struct {
 	Body   []byte
 }
 
-// Sinks take what Split reads: either whole, once, for a stream that is no longer
-// than its first part, or begin, send for each part, side by side.
+// Sinks take what Split reads: either whole, once, for a stream that is shorter than
+// its first part, or begin, send for each part, side by side, and join at the end.
 type Sinks struct {
 	Whole func(context.Context, []byte) error
 	Begin func(context.Context) error
 	Send  func(context.Context, Part) error
+	Join  func(ctx context.Context, parts int) error
+	// Abort throws the parts away; it is called after an error of Begin and later.
+	Abort func(context.Context) error
 }
+
+// abortTime bounds the cleaning up after a failure, whose context has mostly ended.
+const abortTime = 20 * time.Second
 
 // ErrTooLong: the stream has more bytes than the plan's parts can hold.
 var ErrTooLong = errors.New("the stream is too long")
 
-// Split reads r to its end and has it sent. parts is 0 if it was sent whole. After
-// an error the caller aborts what was begun.
-func Split(ctx context.Context, r io.Reader, plan Plan, to Sinks) (size int64, parts int, err error) {
+// Split reads r to its end and has it sent. It returns the bytes of r.
+func Split(ctx context.Context, r io.Reader, plan Plan, to Sinks) (size int64, err error) {
 	s := splitter{plan: plan, budget: semaphore.NewWeighted(plan.Memory), to: to}
+	first, last, err := s.read(ctx, r, 1)
+	if err != nil {
+		return 0, err
+	}
+	if last {
+		return int64(len(first.Body)), to.Whole(ctx, first.Body)
+	}
+	parts := 0
+	if err = to.Begin(ctx); err == nil {
+		size, parts, err = s.parts(ctx, r, first)
+	}
+	if err == nil {
+		err = to.Join(ctx, parts)
+	}
+	if err == nil {
+		return size, nil
+	}
+	cleaning, cancel := context.WithTimeout(context.WithoutCancel(ctx), abortTime)
+	defer cancel()
+	if left := to.Abort(cleaning); left != nil {
+		err = errors.Join(err, fmt.Errorf("its parts are left for the sweep: %w", left))
+	}
+	return 0, err
+}
+
+// parts sends a stream that goes on after its first part.
+func (s *splitter) parts(ctx context.Context, r io.Reader, part Part) (size int64, parts int, err error) {
 	cancellable, stop := context.WithCancel(ctx)
 	defer stop()
 	group, sending := errgroup.WithContext(cancellable)
-	part, last, err := s.read(sending, r, 1)
-	if err != nil {
-		return 0, 0, err
-	}
-	size = int64(len(part.Body))
-	if last {
-		return size, 0, to.Whole(ctx, part.Body)
-	}
-	if err := to.Begin(ctx); err != nil {
-		return 0, 0, err
-	}
-	for len(part.Body) > 0 {
+	for last := false; len(part.Body) > 0; {
 		next := part // part is read anew meanwhile
-		parts = next.Number
+		size, parts = size+int64(len(next.Body)), next.Number
 		group.Go(func() error {
 			defer s.release(next)
-			return to.Send(sending, next)
+			return s.to.Send(sending, next)
 		})
 		if last {
 			break
@@ -88,7 +118,6 @@ func Split(ctx context.Context, r io.Reader, plan Plan, to Sinks) (size int64, p
 			}
 			return size, parts, err
 		}
-		size += int64(len(part.Body))
 	}
 	return size, parts, group.Wait()
 }
@@ -116,7 +145,7 @@ func (s *splitter) read(ctx context.Context, r io.Reader, n int) (p Part, last b
 		return p, false, err
 	}
 	p = Part{Number: n, Body: s.buffer(size)}
-	filled, err := io.ReadFull(contextReader{ctx, r}, p.Body)
+	filled, err := io.ReadFull(stream.WithContext(ctx, r), p.Body)
 	p.Body = p.Body[:filled]
 	if err == io.EOF || err == io.ErrUnexpectedEOF {
 		// The context may have ended with the stream.
@@ -147,17 +176,4 @@ func (s *splitter) release(p Part) {
 	s.free = append(s.free, p.Body[:0])
 	s.mu.Unlock()
 	s.budget.Release(s.weight(size))
-}
-
-// contextReader ends with the context's error once it is cancelled.
-type contextReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (c contextReader) Read(p []byte) (int, error) {
-	if err := c.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return c.r.Read(p)
 }

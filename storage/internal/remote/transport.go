@@ -26,8 +26,9 @@ const (
 	perHost = 32
 )
 
-// SetUp makes a transport fit for object stores. caFile may be empty.
-func SetUp(t *http.Transport, caFile string) error {
+// SetUp makes a transport fit for object stores. caFile may be empty; else its text
+// is given back, for Capabilities.
+func SetUp(t *http.Transport, caFile string) (pem string, err error) {
 	dialer := &net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}
 	t.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
 		conn, err := dialer.DialContext(ctx, network, address)
@@ -41,32 +42,24 @@ func SetUp(t *http.Transport, caFile string) error {
 	t.IdleConnTimeout = 50 * time.Second // before common servers close theirs
 	t.DisableCompression = true          // what is stored is what is read
 	if caFile == "" {
-		return nil
+		return "", nil
 	}
-	pool, err := roots(caFile)
+	text, err := os.ReadFile(caFile)
 	if err != nil {
-		return err
-	}
-	if t.TLSClientConfig == nil {
-		t.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}
-	}
-	t.TLSClientConfig.RootCAs = pool
-	return nil
-}
-
-func roots(caFile string) (*x509.CertPool, error) {
-	pem, err := os.ReadFile(caFile)
-	if err != nil {
-		return nil, fmt.Errorf("certificates of the CA: %w", err)
+		return "", fmt.Errorf("certificates of the CA: %w", err)
 	}
 	pool, err := x509.SystemCertPool()
 	if err != nil {
 		pool = x509.NewCertPool()
 	}
-	if !pool.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("certificates of the CA: %s holds none in PEM form", caFile)
+	if !pool.AppendCertsFromPEM(text) {
+		return "", fmt.Errorf("certificates of the CA: %s holds none in PEM form", caFile)
 	}
-	return pool, nil
+	if t.TLSClientConfig == nil {
+		t.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}
+	}
+	t.TLSClientConfig.RootCAs = pool
+	return string(text), nil
 }
 
 // stallConn ends when nothing has passed in either direction for a while.

@@ -18,7 +18,7 @@ func (p *Program) storageGet(ctx context.Context, s storage.Store, a storageArgs
 	if name == "" {
 		name = path.Base(key)
 	}
-	r, info, err := s.Get(ctx, key, 0, -1)
+	r, info, err := storage.GetParallel(ctx, s, key, 0, -1, storage.Parallel{})
 	if err != nil {
 		return err
 	}
@@ -26,7 +26,7 @@ func (p *Program) storageGet(ctx context.Context, s storage.Store, a storageArgs
 	bar := p.progress(info.Size)
 	defer bar.end()
 	if name == "-" {
-		_, err = io.Copy(p.Stdout, bar.reader(r))
+		_, err = io.Copy(p.Stdout, io.TeeReader(r, bar))
 		return err
 	}
 	// A file that is there, or a cut download, is never taken for the object.
@@ -35,7 +35,7 @@ func (p *Program) storageGet(ctx context.Context, s storage.Store, a storageArgs
 	if err != nil {
 		return err
 	}
-	n, err := io.Copy(file, bar.reader(r))
+	n, err := io.Copy(file, io.TeeReader(r, bar))
 	if err == nil && n != info.Size {
 		err = fmt.Errorf("%s: %d bytes came, its size is %d", key, n, info.Size)
 	}
@@ -71,7 +71,7 @@ func (p *Program) storagePut(ctx context.Context, s storage.Store, a storageArgs
 	}
 	bar := p.progress(size)
 	defer bar.end()
-	_, err := s.Put(ctx, key, bar.reader(source), storage.PutOptions{})
+	_, err := s.Put(ctx, key, io.TeeReader(source, bar), storage.PutOptions{})
 	return err
 }
 
@@ -141,17 +141,11 @@ func (p *Program) progress(size int64) *progress {
 	return &progress{p: p, size: size, began: now, last: now}
 }
 
-func (b *progress) reader(r io.Reader) io.Reader {
-	return readFunc(func(p []byte) (int, error) {
-		n, err := r.Read(p)
-		b.count(n)
-		return n, err
-	})
+// Write counts what passes a TeeReader.
+func (b *progress) Write(p []byte) (int, error) {
+	b.count(len(p))
+	return len(p), nil
 }
-
-type readFunc func([]byte) (int, error)
-
-func (f readFunc) Read(p []byte) (int, error) { return f(p) }
 
 func (b *progress) count(n int) {
 	b.done += int64(n)
