@@ -105,6 +105,7 @@ type crasher struct {
 	count int    // how often its point was come to
 	// What the subjects of later points depend on.
 	activities map[string]string // types, by task token
+	held       map[string]int    // tasks of an activity, as its last heartbeat says
 	terminal   map[string]bool   // updates, by UUID
 }
 
@@ -175,7 +176,7 @@ func CrashHooks(cfg harness.WorkerConfig) (harness.Hooks, error) {
 	}
 	c := &crasher{
 		worker: cfg.Name, control: CrashControl{dir},
-		activities: make(map[string]string), terminal: make(map[string]bool),
+		activities: make(map[string]string), held: make(map[string]int), terminal: make(map[string]bool),
 	}
 	// A workflow that sticks to a dead worker waits five seconds for it.
 	sdkworker.SetStickyWorkflowCacheSize(0)

@@ -56,6 +56,9 @@ func (c *crasher) temporalSubject(req any) string {
 		if holds(r.GetDetails(), `"PLACING"`) {
 			return "write-ahead"
 		}
+		if c.lessHeld(r) {
+			return "heartbeat of a release"
+		}
 		return "heartbeat"
 	case *workflowservice.RespondActivityTaskCompletedByIdRequest:
 		return "completion"
@@ -84,6 +87,21 @@ func (c *crasher) temporalSubject(req any) string {
 	return ""
 }
 
+// lessHeld tells whether an activity has fewer tasks that are held than by its last
+// heartbeat.
+func (c *crasher) lessHeld(r *workflowservice.RecordActivityTaskHeartbeatByIdRequest) bool {
+	held := 0
+	for _, p := range r.GetDetails().GetPayloads() {
+		held += bytes.Count(p.GetData(), []byte(`"held":{`))
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	id := r.GetWorkflowId() + r.GetRunId() + r.GetActivityId()
+	before := c.held[id]
+	c.held[id] = held
+	return held < before
+}
+
 func holds(payloads *commonpb.Payloads, text string) bool {
 	for _, p := range payloads.GetPayloads() {
 		if bytes.Contains(p.GetData(), []byte(text)) {
@@ -103,6 +121,8 @@ func workflowSubject(r *workflowservice.RespondWorkflowTaskCompletedRequest) str
 				return "choice of the FrameworkID"
 			case api.ActivityRunTasklets:
 				return "order of tasks"
+			case api.ActivityRelease:
+				return "order of a release"
 			}
 		case enums.COMMAND_TYPE_COMPLETE_WORKFLOW_EXECUTION, enums.COMMAND_TYPE_FAIL_WORKFLOW_EXECUTION:
 			return "end of the run"

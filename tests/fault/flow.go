@@ -25,6 +25,9 @@ type Step struct {
 	// Checkpoints has a task do its work in ten pieces and save each.
 	Checkpoints bool
 	AtMostOnce  bool
+	// Again has the person who decides about lost tasks of AtMostOnce say that they
+	// never ran; else that they have failed.
+	Again bool
 }
 
 // Doomed tells whether the step fails by its exit code, whatever else happens.

@@ -10,8 +10,8 @@ import (
 	"github.com/baas-batch/baas/tasklet"
 )
 
-// decide is the person whom lost tasks of at_most_once steps wait for: it says of
-// each that it has failed, until the run has ended.
+// decide is the person whom lost tasks of at_most_once steps wait for: it says what
+// became of each, until the run has ended.
 func (r *Run) decide(ctx context.Context) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
@@ -29,9 +29,13 @@ func (r *Run) decide(ctx context.Context) {
 			return
 		}
 		for _, held := range run.Held() {
+			as := api.ReleaseFailed
+			if s, _ := r.Flow.step(held.Step); s.Again {
+				as = api.ReleaseNeverRan
+			}
 			// What cannot be said now is said at the next look.
 			_, _ = r.w.Runs.Release(ctx, r.ID, starter.ReleaseOptions{
-				Step: held.Step, Partition: held.Partition, As: api.ReleaseFailed, By: personsName, Reason: "a test has lost it",
+				Step: held.Step, Partition: held.Partition, As: as, By: personsName, Reason: "a test has lost it",
 			})
 		}
 	}

@@ -1,0 +1,144 @@
+package bench
+
+import (
+	"bytes"
+	"crypto/rand"
+	"flag"
+	"io"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/baas-batch/baas/tests/harness"
+	"github.com/baas-batch/baas/tests/servers"
+)
+
+func TestMain(m *testing.M) { harness.Main(m, nil) }
+
+var streamSize = flag.Int64("stream", 1<<30, "bytes of a stream in BenchmarkStorage")
+
+// BenchmarkStorage sends a stream of unknown length into a store and out of it again,
+// by `baas storage` and by the store's own client in turn, each a process of its own
+// that reads and writes a pipe:
+//
+//	put-ratio, get-ratio: throughput of baas to that of the client, medians
+//	put-MB/s, get-MB/s:   of baas
+//	put-rss-MB, get-rss-MB: peak resident memory of the process of baas
+//
+// The clients are `aws s3 cp` and `swift`, the latter with segments as large as the
+// largest that baas makes of such a stream; where there is none, the ratio is left out.
+func BenchmarkStorage(b *testing.B) {
+	b.Run("s3", func(b *testing.B) {
+		server := servers.StartS3(b, nil)
+		server.Credentials(b)
+		url := server.Bucket(b, "bench")
+		b.Setenv("AWS_DEFAULT_REGION", "us-east-1")
+		aws := []string{"aws", "--endpoint-url", server.Endpoint, "s3", "cp", "--no-progress"}
+		benchStreams(b, url,
+			append(aws, "-", "s3://bench/theirs"),
+			append(aws, "s3://bench/theirs", "-"))
+	})
+	b.Run("swift", func(b *testing.B) {
+		server := servers.StartSwift(b)
+		server.Credentials(b)
+		url := server.Container(b, "bench")
+		swift := []string{"swift", "-A", os.Getenv("ST_AUTH"), "-U", os.Getenv("ST_USER"), "-K", os.Getenv("ST_KEY"), "-q"}
+		benchStreams(b, url,
+			append(swift, "upload", "--use-slo", "--segment-size", "16M", "--object-name", "theirs", "bench", "-"),
+			append(swift, "download", "-o", "-", "bench", "theirs"))
+	})
+}
+
+// transfer is one stream through one process.
+type transfer struct {
+	took time.Duration
+	rss  int64 // bytes
+}
+
+func benchStreams(b *testing.B, url string, theirPut, theirGet []string) {
+	baas := harness.Binary(b, "baas")
+	ourPut := []string{baas, "storage", "put", "--storage", url, "-", "ours"}
+	ourGet := []string{baas, "storage", "get", "--storage", url, "ours", "-"}
+	_, err := exec.LookPath(theirPut[0])
+	compare := err == nil
+	if !compare {
+		b.Logf("there is no %s here to compare with", theirPut[0])
+	}
+	block := make([]byte, 8<<20)
+	rand.Read(block)
+	var puts, gets, theirPuts, theirGets []transfer
+	for b.Loop() {
+		puts = append(puts, stream(b, ourPut, block))
+		gets = append(gets, stream(b, ourGet, nil))
+		if compare {
+			theirPuts = append(theirPuts, stream(b, theirPut, block))
+			theirGets = append(theirGets, stream(b, theirGet, nil))
+		}
+	}
+	report := func(name string, ours, theirs []transfer) {
+		b.ReportMetric(float64(*streamSize)/1e6/median(ours).Seconds(), name+"-MB/s")
+		b.ReportMetric(float64(peak(ours))/1e6, name+"-rss-MB")
+		if compare {
+			b.ReportMetric(median(theirs).Seconds()/median(ours).Seconds(), name+"-ratio")
+		}
+	}
+	report("put", puts, theirPuts)
+	report("get", gets, theirGets)
+	b.ReportMetric(0, "ns/op")
+}
+
+// stream runs a program that is to read the stream, or with a nil block to write it.
+func stream(b *testing.B, args []string, block []byte) transfer {
+	b.Helper()
+	cmd := exec.Command(args[0], args[1:]...)
+	var said bytes.Buffer
+	got := &counter{}
+	cmd.Stderr, cmd.Stdout = &said, got
+	if block != nil {
+		cmd.Stdin = io.LimitReader(&endless{block: block}, *streamSize)
+	}
+	began := time.Now()
+	if err := cmd.Run(); err != nil {
+		b.Fatalf("%s: %v\n%s", strings.Join(args[:2], " "), err, said.String())
+	}
+	took := time.Since(began)
+	if block == nil && got.n != *streamSize {
+		b.Fatalf("%s gave %d bytes of %d", args[0], got.n, *streamSize)
+	}
+	return transfer{took, cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss << 10}
+}
+
+// endless repeats a block that does not compress, at different offsets.
+type endless struct {
+	block []byte
+	at    int
+}
+
+func (e *endless) Read(p []byte) (int, error) {
+	n := copy(p, e.block[e.at:])
+	e.at = (e.at + n) % len(e.block)
+	return n, nil
+}
+
+type counter struct{ n int64 }
+
+func (c *counter) Write(p []byte) (int, error) {
+	c.n += int64(len(p))
+	return len(p), nil
+}
+
+func median(list []transfer) time.Duration {
+	sorted := slices.SortedFunc(slices.Values(list), func(a, b transfer) int { return int(a.took - b.took) })
+	return sorted[len(sorted)/2].took
+}
+
+func peak(list []transfer) (most int64) {
+	for _, t := range list {
+		most = max(most, t.rss)
+	}
+	return most
+}
