@@ -186,6 +186,7 @@ func (e *entry) submit(p *pack) {
 		Labels:   map[string]string{"baas_run": e.in.Run, "baas_step": e.in.Step},
 		Grace:    e.in.Grace, AvoidAgents: l.avoid(), Submitted: time.Now(),
 		Preemptible: e.in.Preemptible, Timeout: e.in.Timeout,
+		Reads: reads(p.partitions),
 	})
 }
 

@@ -308,6 +308,11 @@ func (f *rigFramework) Send(agent, executor string, data []byte) error {
 	f.add("grant %s error=%q url=%v", o.Grant.ID, o.Grant.Error, o.Grant.URL != "")
 	return nil
 }
+func (f *rigFramework) Holds(agent, executor string, contents ...mesos.Content) {
+	for _, c := range contents {
+		f.add("%s on %s holds %d bytes of %s", executor, agent, c.Size, c.ID)
+	}
+}
 func (f *rigFramework) Explain(string) string { return "no offers" }
 func (f *rigFramework) Blame(agent, reason string) {
 	f.add("blame %s: %s", agent, reason)

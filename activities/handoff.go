@@ -45,6 +45,8 @@ type Framework interface {
 	Blame(agentID, reason string)
 	// Tasks lists what Mesos holds for the framework.
 	Tasks() []mesos.TaskInfo
+	// Holds tells which contents an executor has at hand.
+	Holds(agentID, executorID string, contents ...mesos.Content)
 	// Describe tells owner and resources of a task that the framework has adopted.
 	Describe(taskID, owner string, r mesos.Resources)
 }

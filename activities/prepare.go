@@ -15,10 +15,12 @@ import (
 	"path/filepath"
 	"strings"
 
+	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/temporal"
 
 	"github.com/baas-batch/baas/api"
 	"github.com/baas-batch/baas/flow"
+	"github.com/baas-batch/baas/retention"
 	"github.com/baas-batch/baas/storage"
 	"github.com/baas-batch/baas/tasklet"
 )
@@ -31,6 +33,8 @@ type Preparer struct {
 	Settings api.Settings
 	// Images pins images to digests; nil leaves their names as they are.
 	Images ImagePinner
+	// Retained is told that a run with retention rules has ended; nil: nobody is.
+	Retained func(context.Context) error
 }
 
 // maxBundle bounds what a bundle may unpack to, in bytes.
@@ -167,6 +171,16 @@ func (p *Preparer) SaveInstance(ctx context.Context, state api.RunState) error {
 	if err != nil {
 		return err
 	}
-	_, err = storage.PutBytes(ctx, p.Store, api.InstanceKey(state.App, digest), data)
-	return err
+	if err := retention.Save(ctx, p.Store, state); err != nil {
+		return err
+	}
+	if _, err = storage.PutBytes(ctx, p.Store, api.InstanceKey(state.App, digest), data); err != nil {
+		return err
+	}
+	if state.Retention != nil && p.Retained != nil {
+		if err := p.Retained(ctx); err != nil { // the next run tries again
+			activity.GetLogger(ctx).Warn("the nightly sweep is not scheduled", "error", err)
+		}
+	}
+	return nil
 }

@@ -27,32 +27,38 @@ type signer struct {
 
 const maxURLLifetime = 7 * 24 * time.Hour // what S3 allows at most
 
+// signer makes URLs that outlive a task of this timeout; 0 for none.
 func (e *entry) signer(timeout time.Duration) *signer {
-	return &signer{e: e, expires: min(max(e.h.cfg.URLLifetime, timeout+time.Hour), maxURLLifetime)}
+	lifetime := e.h.cfg.URLLifetime
+	if timeout > 0 {
+		lifetime = max(lifetime, timeout+time.Hour)
+	}
+	return &signer{e: e, expires: min(lifetime, maxURLLifetime)}
 }
 
-func (s *signer) url(key, method string) string {
+func (s *signer) url(key, method string) (signed storage.Signed) {
 	if s.err != nil {
-		return ""
+		return signed
 	}
 	ctx, cancel := s.e.h.call()
 	defer cancel()
-	url, err := s.e.h.cfg.Store.SignURL(ctx, key, storage.SignOptions{Method: method, Expires: s.expires})
+	signed, err := s.e.h.cfg.Store.SignURL(ctx, key, storage.SignOptions{Method: method, Expires: s.expires})
 	if err != nil {
 		s.err = fmt.Errorf("sign %s: %w", key, err)
 	}
-	return url
+	return signed
 }
 
 func (s *signer) target(key string) tasklet.Target {
-	return tasklet.Target{Key: key, URL: s.url(key, http.MethodPut)}
+	signed := s.url(key, http.MethodPut)
+	return tasklet.Target{Key: key, URL: signed.URL, Header: signed.Header}
 }
 
 func (s *signer) source(ref tasklet.FileRef) *tasklet.Source {
 	if err := s.e.readable(ref.Key); err != nil && s.err == nil {
 		s.err = err
 	}
-	return &tasklet.Source{FileRef: ref, URL: s.url(ref.Key, http.MethodGet)}
+	return &tasklet.Source{FileRef: ref, URL: s.url(ref.Key, http.MethodGet).URL}
 }
 
 func (s *signer) input(value json.RawMessage, files bool) tasklet.Input {
@@ -187,11 +193,16 @@ func (e *entry) grant(p *pack, r tasklet.Request) (tasklet.Grant, bool) {
 		g.Error = err.Error()
 		return g, true
 	}
+	if r.Multipart != nil && method != http.MethodPut {
+		g.Error = fmt.Sprintf("the task may not write its %s", r.Role)
+		return g, true
+	}
 	if r.Multipart != nil {
 		err = e.multipart(&g, key, *r.Multipart)
 	} else {
 		s := e.signer(0)
-		g.URL, err = s.url(key, method), s.err
+		signed := s.url(key, method)
+		g.URL, g.Header, err = signed.URL, signed.Header, s.err
 	}
 	switch {
 	case errors.Is(err, storage.ErrNotExist), errors.Is(err, storage.ErrInvalidKey):
@@ -292,12 +303,13 @@ func (e *entry) multipart(g *tasklet.Grant, key string, m tasklet.Multipart) (er
 		g.UploadID = m.UploadID
 		g.Parts = make(map[int]string, len(m.Sign))
 		for _, n := range m.Sign[:min(len(m.Sign), maxSignedParts)] {
-			g.Parts[n], err = store.SignPart(ctx, key, m.UploadID, n, storage.SignOptions{
+			signed, err := store.SignPart(ctx, key, m.UploadID, n, storage.SignOptions{
 				Method: http.MethodPut, Expires: e.signer(0).expires,
 			})
 			if err != nil {
 				return err
 			}
+			g.Parts[n], g.Header = signed.URL, signed.Header
 		}
 	}
 	return err

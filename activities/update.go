@@ -211,6 +211,7 @@ func (e *entry) settle(p *pack, u mesos.Update) {
 	}
 	e.drop(p)
 	e.takeAll(p.first, results)
+	e.h.fw.Holds(p.agent.ID, p.executor, written(results)...)
 	e.acknowledge(u, stored || len(results) == 0)
 	switch {
 	case e.cancelled:

@@ -84,6 +84,7 @@ func (t *term) Describe(string, string, mesos.Resources) {}
 func (t *term) Send(string, string, []byte) error        { return nil }
 func (t *term) Explain(string) string                    { return "" }
 func (t *term) Blame(string, string)                     {}
+func (t *term) Holds(string, string, ...mesos.Content)   {}
 
 func (t *term) Tasks() (list []mesos.TaskInfo) {
 	t.w.mu.Lock()

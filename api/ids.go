@@ -42,12 +42,22 @@ func SplitRunID(run string) (instanceID, suffix string, err error) {
 	return run[:i], run[i+1:], nil
 }
 
+// AppPrefix is where everything of an app's runs lies, with a slash at its end.
+func AppPrefix(app string) string { return RunsPrefix + app + "/" }
+
+// RunsPrefix is where everything of all runs lies.
+const RunsPrefix = "runs/"
+
+// RunPrefix is where everything of one run lies, with a slash at its end.
+func RunPrefix(app, run string) string { return AppPrefix(app) + run + "/" }
+
+// RunRecordKey is where a RunRecord lies. No step has a dot in its name.
+func RunRecordKey(app, run string) string { return RunPrefix(app, run) + "run.json" }
+
 // Keys of a step's objects, below StepPrefix.
 
 // StepPrefix is where everything of one step lies, with a slash at its end.
-func StepPrefix(app, run, step string) string {
-	return fmt.Sprintf("runs/%s/%s/%s/", app, run, step)
-}
+func StepPrefix(app, run, step string) string { return RunPrefix(app, run) + step + "/" }
 
 // ResultPrefix is common to the result objects of one activity.
 func ResultPrefix(stepPrefix, activityID string) string {

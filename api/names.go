@@ -30,6 +30,8 @@ const (
 	// WorkflowInspect asks the leader of a framework what it holds (InspectInput,
 	// Inspection).
 	WorkflowInspect = "InspectMesos"
+	// WorkflowSweep removes what retention rules let go (SweepInput, SweepResult).
+	WorkflowSweep = "SweepStorage"
 )
 
 // Activity types.
@@ -53,6 +55,12 @@ const (
 // ActivityInspect tells what the leader holds (InspectInput, Inspection), on the
 // control queue.
 const ActivityInspect = "InspectFramework"
+
+// ActivitySweep sweeps the next app, or some of it (SweepInput, SweepBatch).
+const ActivitySweep = "SweepApp"
+
+// SweepScheduleID is the schedule that starts WorkflowSweep.
+const SweepScheduleID = "baas-sweep"
 
 // Queries.
 const (
@@ -93,6 +101,10 @@ const (
 	// ErrorAlreadyRunning: the instance has a run that has not ended.
 	ErrorAlreadyRunning = "AlreadyRunning"
 )
+
+// ErrorSweep ends WorkflowSweep when it could not sweep all apps; the details are
+// the SweepResult.
+const ErrorSweep = "SweepIncomplete"
 
 // Search attributes, all of type Keyword but the order date.
 const (

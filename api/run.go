@@ -100,6 +100,8 @@ type RunState struct {
 	// Releases are what persons have said of tasks that were held, oldest first;
 	// of many, the latest.
 	Releases []Release `json:"releases,omitempty"`
+	// Retention is the flow's; the sweep goes by that of the app's newest run.
+	Retention *flow.Retention `json:"retention,omitempty"`
 	// Kill is set once the run is being killed.
 	Kill *KillRequest `json:"kill,omitempty"`
 	// Relay is set when this workflow was started under another ID than its

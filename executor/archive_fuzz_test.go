@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/baas-batch/baas/tasklet/tree"
 )
 
 // Bounds of the archives in fuzzing: small, so that inputs reach them.
@@ -102,7 +104,7 @@ func unpackAndCheck(t *testing.T, data []byte, readOnly bool) {
 		t.Fatal(err)
 	}
 	defer func() {
-		if err := removeTree(base); err != nil {
+		if err := tree.Remove(base); err != nil {
 			t.Errorf("cannot be removed: %v", err)
 		}
 	}()
@@ -110,8 +112,8 @@ func unpackAndCheck(t *testing.T, data []byte, readOnly bool) {
 	if err := errors.Join(os.Mkdir(dir, 0o755), os.WriteFile(canary, []byte("alive"), 0o644)); err != nil {
 		t.Fatal(err)
 	}
-	err = unpack(bytes.NewReader(data), unpacking{dir: dir, readOnly: readOnly, maxBytes: fuzzBytes, maxEntries: fuzzEntries})
-	var bad *archiveError
+	err = tree.Unpack(bytes.NewReader(data), tree.Unpacking{Dir: dir, ReadOnly: readOnly, Times: true, Bounds: tree.Bounds{Bytes: fuzzBytes, Entries: fuzzEntries}})
+	var bad *tree.Error
 	if err != nil && !errors.As(err, &bad) {
 		t.Errorf("the platform is blamed: %v", err)
 	}
@@ -180,7 +182,7 @@ func TestPackRefusesWhatUnpackWould(t *testing.T) {
 		}
 	}
 	for name, c := range map[string]struct {
-		tree   func(dir string) error
+		make   func(dir string) error
 		reason string // "": it is all right
 	}{
 		"files":         {write("a", "b/c"), ""},
@@ -198,7 +200,7 @@ func TestPackRefusesWhatUnpackWould(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			from, to := t.TempDir(), t.TempDir()
-			if err := errors.Join(os.Mkdir(filepath.Join(from, "sub"), 0o755), c.tree(filepath.Join(from, "sub"))); err != nil {
+			if err := errors.Join(os.Mkdir(filepath.Join(from, "sub"), 0o755), c.make(filepath.Join(from, "sub"))); err != nil {
 				t.Fatal(err)
 			}
 			root, err := os.OpenRoot(from)
@@ -211,17 +213,18 @@ func TestPackRefusesWhatUnpackWould(t *testing.T) {
 				maxEntries = 100
 			}
 			var b bytes.Buffer
-			err = pack(&b, root, "sub", nil, maxBytes, maxEntries)
+			bounds := tree.Bounds{Bytes: maxBytes, Entries: maxEntries}
+			err = tree.Pack(&b, tree.Packing{Root: root, Sub: "sub", Open: opener(user{}), Bounds: bounds})
 			if c.reason == "" {
 				if err == nil {
-					err = unpack(&b, unpacking{dir: to, maxBytes: maxBytes, maxEntries: maxEntries})
+					err = tree.Unpack(&b, tree.Unpacking{Dir: to, Bounds: bounds})
 				}
 				if err != nil {
 					t.Error(err)
 				}
 				return
 			}
-			var bad *archiveError
+			var bad *tree.Error
 			if !errors.As(err, &bad) || !strings.Contains(err.Error(), c.reason) {
 				t.Errorf("%v, want %q", err, c.reason)
 			}

@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/baas-batch/baas/tasklet"
+	"github.com/baas-batch/baas/tasklet/tree"
 )
 
 // bundles keeps unpacked bundles, one directory per digest, shared by all tasks
@@ -38,10 +39,10 @@ func newBundles(dir string, tune Tuning, s *store, log *slog.Logger) *bundles {
 
 // use gives the directory of an unpacked bundle and a function to give it back.
 // Should it need a new URL, it asks for it in the name of that partition.
-// The error is an *archiveError for a bundle that nobody can use.
+// The error is a *tree.Error for a bundle that nobody can use.
 func (b *bundles) use(ctx context.Context, taskID string, partition int, src tasklet.Source) (string, func(), error) {
 	if len(src.SHA256) != 64 || !safeName(src.SHA256) {
-		return "", nil, badArchive("the bundle has no digest")
+		return "", nil, invalid("the bundle has no digest")
 	}
 	for {
 		entry, fetch := b.join(src.SHA256)
@@ -104,7 +105,7 @@ func (b *bundles) leave(digest string, entry *bundle) {
 	for len(b.idle) > b.tune.IdleBundles {
 		oldest := b.idle[0]
 		b.idle = b.idle[1:]
-		if err := removeTree(b.entries[oldest].dir); err != nil {
+		if err := tree.Remove(b.entries[oldest].dir); err != nil {
 			b.log.Warn("unused bundle not removed", "error", err)
 		}
 		delete(b.entries, oldest)
@@ -117,7 +118,7 @@ func (b *bundles) fetch(ctx context.Context, taskID string, partition int, src t
 	if err != nil {
 		return &localError{err}
 	}
-	defer func() { _ = removeTree(temp) }()
+	defer func() { _ = tree.Remove(temp) }()
 	archive := filepath.Join(temp, "archive")
 	err = b.store.download(ctx, download{
 		taskID: taskID, source: src, path: archive,
@@ -131,13 +132,13 @@ func (b *bundles) fetch(ctx context.Context, taskID string, partition int, src t
 		return &localError{err}
 	}
 	defer f.Close()
-	tree := filepath.Join(temp, "tree")
-	if err := os.Mkdir(tree, 0o755); err != nil {
+	unpacked := filepath.Join(temp, "tree")
+	if err := os.Mkdir(unpacked, 0o755); err != nil {
 		return &localError{err}
 	}
-	err = unpack(f, unpacking{dir: tree, readOnly: true, maxBytes: b.tune.MaxBundle, maxEntries: b.tune.MaxBundleEntries})
+	err = tree.Unpack(f, tree.Unpacking{Dir: unpacked, ReadOnly: true, Times: true, Bounds: b.tune.archive()})
 	if err == nil {
-		err = errors.Join(os.Rename(tree, dir), os.Chmod(dir, 0o555))
+		err = errors.Join(os.Rename(unpacked, dir), os.Chmod(dir, 0o555))
 	}
 	if err != nil {
 		return fmt.Errorf("bundle: %w", err)

@@ -18,6 +18,7 @@ import (
 	mesos "github.com/mesos/mesos-go/api/v1/lib"
 
 	"github.com/baas-batch/baas/tasklet"
+	"github.com/baas-batch/baas/tasklet/tree"
 )
 
 // entry is one entry of a tar archive in tests.
@@ -188,8 +189,8 @@ func TestHostileArchives(t *testing.T) {
 			if err := os.Mkdir(dir, 0o755); err != nil {
 				t.Fatal(err)
 			}
-			t.Cleanup(func() { _ = removeTree(dir) })
-			err := unpack(bytes.NewReader(tarZstd(c.entries...)), unpacking{dir: dir, readOnly: true, maxBytes: 2 << 20, maxEntries: 5})
+			t.Cleanup(func() { _ = tree.Remove(dir) })
+			err := tree.Unpack(bytes.NewReader(tarZstd(c.entries...)), tree.Unpacking{Dir: dir, ReadOnly: true, Times: true, Bounds: tree.Bounds{Bytes: 2 << 20, Entries: 5}})
 			switch {
 			case c.reason == "" && err != nil:
 				t.Error(err)
@@ -228,17 +229,19 @@ func TestPackAndUnpack(t *testing.T) {
 		}
 	}
 	makeFifo(t, filepath.Join(from, "sub/pipe"))
-	t.Cleanup(func() { _, _ = removeTree(from), removeTree(to) })
+	t.Cleanup(func() { _, _ = tree.Remove(from), tree.Remove(to) })
 	root, err := os.OpenRoot(from)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer root.Close()
 	var b bytes.Buffer
-	if err := pack(&b, root, "sub", map[string][]byte{"commit": []byte("sub\n")}, 1<<20, 100); err != nil {
+	bounds := tree.Bounds{Bytes: 1 << 20, Entries: 100}
+	files := map[string][]byte{"commit": []byte("sub\n")}
+	if err := tree.Pack(&b, tree.Packing{Root: root, Sub: "sub", Files: files, Open: opener(user{}), Bounds: bounds}); err != nil {
 		t.Fatal(err)
 	}
-	if err := unpack(&b, unpacking{dir: to, maxBytes: 1 << 20, maxEntries: 100}); err != nil {
+	if err := tree.Unpack(&b, tree.Unpacking{Dir: to, Bounds: bounds}); err != nil {
 		t.Fatal(err)
 	}
 	for name, mode := range map[string]os.FileMode{"sub/a": 0o600, "sub/deep/er/b": 0o755, "sub/deep/ro/c": 0o444, "sub/deep/ro": os.ModeDir | 0o555, "sub/l": os.ModeSymlink | 0o777, "commit": 0o600} {

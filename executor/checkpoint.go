@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"github.com/baas-batch/baas/tasklet"
+	"github.com/baas-batch/baas/tasklet/tree"
 )
 
 // checkpoint saves what a command commits: the subdirectory that the file
@@ -108,8 +109,10 @@ func (c *checkpoint) saveCommit(ctx context.Context, now commit) error {
 		err = &fs.PathError{Op: "checkpoint", Path: now.name, Err: syscall.ENOTDIR}
 	}
 	if err == nil {
-		err = pack(f, root, now.name, map[string][]byte{tasklet.CommitFile: []byte(now.name + "\n")},
-			c.store.tune.MaxBundle, c.store.tune.MaxBundleEntries)
+		err = tree.Pack(f, tree.Packing{
+			Root: root, Sub: now.name, Files: map[string][]byte{tasklet.CommitFile: []byte(now.name + "\n")},
+			Open: opener(c.user), Times: true, Bounds: c.store.tune.archive(),
+		})
 	}
 	if err != nil {
 		if later, ok := c.committed(); ok && later != now {

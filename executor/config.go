@@ -1,12 +1,16 @@
 package executor
 
 import (
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"strconv"
 	"time"
 
 	mesostime "github.com/mesos/mesos-go/api/v1/lib/time"
+
+	"github.com/baas-batch/baas/tasklet"
+	"github.com/baas-batch/baas/tasklet/tree"
 )
 
 // Config is what the agent tells an executor through its environment
@@ -20,10 +24,17 @@ type Config struct {
 	Token       string // authentication token, or ""
 	CAFile      string // for an agent that speaks TLS
 	VerifyTLS   bool
+	// StorageRoots are what certificates of storage are checked against; nil: the
+	// system's.
+	StorageRoots *x509.CertPool
 
 	Checkpoint      bool          // the framework checkpoints: outlive the agent
 	RecoveryTimeout time.Duration // how long to wait for an agent that is away
 	ShutdownGrace   time.Duration // from SHUTDOWN until the agent destroys the container
+
+	// CacheSize bounds the copies of inputs and outputs that are kept for later
+	// tasks, in bytes; 0: none, AutoCache: see there.
+	CacheSize int64
 
 	Path string // PATH of the tasks
 	Lang string // LANG of the tasks
@@ -50,10 +61,27 @@ type Tuning struct {
 	DefaultGrace     time.Duration // where Launch.Limits has none
 	DefaultLog       int64         // bytes kept of a log where Launch.Limits has no bound
 	LogBudget        int64         // bytes of logs of finished tasks that stay in the sandbox
-	MaxBundle        int64         // bytes of an unpacked bundle or checkpoint
+	MaxBundle        int64         // bytes of an unpacked bundle, checkpoint or small directory
 	MaxBundleEntries int
+	MaxTree          int   // entries of a directory
+	SplitDownload    int64 // bytes from which on a file is fetched in parts, side by side
+	DownloadPart     int64 // bytes of such a part
+	MinCached        int64 // bytes from which on a file is worth its place in the cache
 	IdleBundles      int   // unused bundles that are kept
 	SinglePut        int64 // bytes up to which an object goes up in one PUT
+}
+
+// archive bounds what is unpacked.
+func (t Tuning) archive() tree.Bounds {
+	return tree.Bounds{Bytes: t.MaxBundle, Entries: t.MaxBundleEntries}
+}
+
+// maxObject is the most bytes that S3 takes as one object.
+const maxObject = 5 << 40
+
+// tree bounds a directory that is stored file by file.
+func (t Tuning) tree() tree.Bounds {
+	return tree.Bounds{Bytes: maxObject, Entries: t.MaxTree}
 }
 
 // DefaultTuning gives the values used in production.
@@ -77,6 +105,10 @@ func DefaultTuning() Tuning {
 		LogBudget:        512 << 20,
 		MaxBundle:        8 << 30,
 		MaxBundleEntries: 200_000,
+		MaxTree:          100_000,
+		SplitDownload:    64 << 20,
+		DownloadPart:     16 << 20,
+		MinCached:        64 << 10,
 		IdleBundles:      3,
 		SinglePut:        0, // tasklet.MaxSinglePut
 	}
@@ -131,9 +163,19 @@ func FromEnv(getenv func(string) string) (Config, error) {
 		Checkpoint:      flag("MESOS_CHECKPOINT"),
 		RecoveryTimeout: duration("MESOS_RECOVERY_TIMEOUT", 15*time.Minute),
 		ShutdownGrace:   duration("MESOS_EXECUTOR_SHUTDOWN_GRACE_PERIOD", 5*time.Second),
+		CacheSize:       cacheSize(getenv(tasklet.EnvCacheSize), &errs),
 		Path:            getenv("PATH"),
 		Lang:            getenv("LANG"),
 		Tuning:          DefaultTuning(),
+	}
+	if pem := getenv(tasklet.EnvStorageCA); pem != "" {
+		var err error
+		if c.StorageRoots, err = x509.SystemCertPool(); err != nil {
+			c.StorageRoots = x509.NewCertPool() // an image without any
+		}
+		if !c.StorageRoots.AppendCertsFromPEM([]byte(pem)) {
+			errs = append(errs, fmt.Errorf("%s holds no certificate in PEM form", tasklet.EnvStorageCA))
+		}
 	}
 	if c.Sandbox == "" {
 		c.Sandbox = c.Directory
@@ -148,4 +190,19 @@ func FromEnv(getenv func(string) string) (Config, error) {
 		return Config{}, fmt.Errorf("environment of the executor: %w", errors.Join(errs...))
 	}
 	return c, nil
+}
+
+// cacheSize reads a number of bytes; none is AutoCache.
+func cacheSize(text string, errs *[]error) int64 {
+	if text == "" {
+		return AutoCache
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err == nil && n < 0 {
+		err = errors.New("a size is not negative")
+	}
+	if err != nil {
+		*errs = append(*errs, fmt.Errorf("%s: %w", tasklet.EnvCacheSize, err))
+	}
+	return n
 }

@@ -9,8 +9,10 @@ import (
 	"hash"
 	"io"
 	"os"
+	"sync/atomic"
 
 	"github.com/baas-batch/baas/tasklet"
+	"github.com/baas-batch/baas/tasklet/tree"
 )
 
 const (
@@ -28,6 +30,15 @@ type download struct {
 	request tasklet.Request
 	path    string // must not exist
 	user    user
+	ours    bool     // no task gets the file itself, so the cache may share it
+	spool   string   // for what is packed
+	traffic *traffic // of the partition; nil: not counted, and not cached
+}
+
+// traffic is what the inputs of a partition came to, in bytes.
+type traffic struct {
+	fetched atomic.Int64
+	cached  atomic.Int64
 }
 
 // download fetches an object, or a range of one, and checks its hash. What has
@@ -35,16 +46,60 @@ type download struct {
 // *deniedError when storage or leader will not give it, a *localError when it
 // cannot be written, else the cause of ctx's end.
 func (s *store) download(ctx context.Context, d download) error {
-	f, err := os.OpenFile(d.path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	f, err := os.OpenFile(d.path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
 	if err != nil {
 		return &localError{err}
 	}
-	t := &fetching{download: d, file: f, hash: sha256.New()}
-	err = t.run(ctx, s)
+	if d.traffic != nil {
+		err = s.throughCache(ctx, d, f)
+	} else {
+		err = s.fetch(ctx, d, f)
+	}
 	if err := errors.Join(d.user.give(d.path), f.Close()); err != nil {
 		return &localError{err}
 	}
 	return err
+}
+
+// throughCache takes a file from the cache, or fetches it and keeps a copy. When
+// several tasks want the same content at once, one fetches it.
+func (s *store) throughCache(ctx context.Context, d download, f *os.File) error {
+	end, err := s.cache.turn(ctx, d.source.SHA256, d.source.Size)
+	if err != nil {
+		return err
+	}
+	defer end()
+	if s.cache.take(d.source.SHA256, d.source.Size, f) {
+		d.traffic.cached.Add(d.source.Size)
+		return nil
+	}
+	if err := s.fetch(ctx, d, f); err != nil {
+		return err
+	}
+	if d.source.IsPacked() {
+		d.traffic.fetched.Add(d.source.Packed.Size)
+	} else {
+		d.traffic.fetched.Add(d.source.Size)
+	}
+	if d.ours {
+		s.cache.keepFile(d.source.SHA256, d.source.Size, f)
+	} else {
+		s.cache.keepCopy(d.source.SHA256, d.source.Size, f)
+	}
+	return nil
+}
+
+// fetch fills an empty file. Without a hash, parts might be of two versions.
+func (s *store) fetch(ctx context.Context, d download, f *os.File) error {
+	if d.source.IsPacked() {
+		return s.fetchPacked(ctx, d, f)
+	}
+	if d.source.SHA256 != "" && d.source.Size > s.tune.SplitDownload {
+		spans := cut(nil, 0, d.source.Size, s.tune.DownloadPart)
+		return s.fetchSpans(ctx, d, d.source.Offset, spans, &fileLanding{f, d.source.Size, d.source.SHA256})
+	}
+	t := &fetching{download: d, file: f, hash: sha256.New()}
+	return t.run(ctx, s)
 }
 
 // fetching is a download under way: so many bytes are written and hashed.
@@ -78,7 +133,7 @@ func (t *fetching) try(ctx context.Context, s *store, url string) error {
 		if err != nil {
 			return err
 		}
-		n, err := t.copy(body)
+		n, err := land(io.MultiWriter(t.file, t.hash), body)
 		_ = body.Close()
 		t.done += n
 		if err != nil {
@@ -91,24 +146,21 @@ func (t *fetching) try(ctx context.Context, s *store, url string) error {
 	return t.verify()
 }
 
-// copy tells a failure to write, which is ours, from one to read.
-func (t *fetching) copy(body io.Reader) (int64, error) {
-	w := &writeFailure{w: io.MultiWriter(t.file, t.hash)}
-	n, err := io.Copy(w, body)
-	if w.err != nil {
-		return n, &localError{w.err}
+// land copies a body, and tells a failure to write, which is ours, from one to read.
+func land(to io.Writer, body io.Reader) (int64, error) {
+	w := &tree.Sink{W: to}
+	n, err := io.CopyBuffer(w, body, make([]byte, 128<<10))
+	if w.Err != nil {
+		return n, &localError{w.Err}
 	}
 	return n, withoutURL(err)
 }
 
-type writeFailure struct {
-	w   io.Writer
-	err error
-}
+// mismatchError is content that is not what was stored.
+type mismatchError struct{ have, want string }
 
-func (w *writeFailure) Write(p []byte) (n int, err error) {
-	n, w.err = w.w.Write(p)
-	return n, w.err
+func (e *mismatchError) Error() string {
+	return fmt.Sprintf("content has SHA-256 %.12s…, expected %.12s…", e.have, e.want)
 }
 
 func (t *fetching) verify() error {
@@ -116,7 +168,7 @@ func (t *fetching) verify() error {
 	if t.source.SHA256 == "" || have == t.source.SHA256 {
 		return nil
 	}
-	err := fmt.Errorf("content has SHA-256 %.12s…, expected %.12s…", have, t.source.SHA256)
+	err := &mismatchError{have, t.source.SHA256}
 	if t.mismatches++; t.mismatches >= maxMismatches {
 		return &localError{&unavailableError{err}}
 	}

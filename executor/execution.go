@@ -212,13 +212,24 @@ func (e *execution) awaitReaping(d time.Duration) {
 	}
 }
 
-// processes lists what is left of the tree, zombies of others included.
+// maxLooks is how often processes looks for what it may have missed.
+const maxLooks = 5
+
+// processes lists what is left of the tree, zombies of others included. That nothing
+// is left is not believed at once: on a loaded machine, processes that fork and end
+// can slip through one look.
 func (e *execution) processes() []proc {
-	// The command was the only child, most often: then there is nothing to look for.
-	if !haveChildren() {
-		return nil
+	for range maxLooks {
+		// The command was the only child, most often: then there is nothing to look for.
+		if !haveChildren() {
+			return nil
+		}
+		groups, whole := e.table.look()
+		if found := groups[e]; len(found) > 0 || whole {
+			return found
+		}
 	}
-	return e.table.look()[e]
+	return nil
 }
 
 // usage gives what the tree used, as far as it was seen.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"path/filepath"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -64,7 +65,12 @@ func New(cfg Config, log *slog.Logger) (*Executor, error) {
 	}
 	x.host.Store("")
 	x.broker = newBroker(x.report)
-	x.store = newStore(cfg.Tuning, x.broker, log)
+	cache, err := newCache(filepath.Join(box.work, "cache"), cfg.CacheSize, cfg.Tuning.MinCached, log)
+	if err != nil {
+		return nil, fmt.Errorf("sandbox: %w", err)
+	}
+	x.store = newStore(cfg.Tuning, cfg.StorageRoots, x.broker, log)
+	x.store.cache = cache
 	x.bundle = newBundles(box.bundles, cfg.Tuning, x.store, log)
 	return x, nil
 }

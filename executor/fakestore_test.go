@@ -98,7 +98,14 @@ func (s *testStore) put(key string, data []byte) tasklet.Source {
 }
 
 func (s *testStore) target(key string) tasklet.Target {
-	return tasklet.Target{Key: key, URL: s.sign(key)}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return tasklet.Target{Key: key, URL: s.url(key), Header: s.signed()}
+}
+
+// signed are the headers that must come with a PUT.
+func (s *testStore) signed() map[string]string {
+	return map[string]string{"X-Signed": strconv.Itoa(s.epoch)}
 }
 
 func (s *testStore) get(key string) ([]byte, bool) {
@@ -134,7 +141,7 @@ func (s *testStore) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if intercept != nil && intercept(w, r) {
 		return
 	}
-	if r.URL.Query().Get("sig") != epoch {
+	if r.URL.Query().Get("sig") != epoch || r.Method == http.MethodPut && r.Header.Get("X-Signed") != epoch {
 		http.Error(w, "expired", http.StatusForbidden)
 		return
 	}
@@ -190,7 +197,7 @@ func (s *testStore) answer(r tasklet.Report) *tasklet.Order {
 	if s.silent {
 		return nil
 	}
-	g := &tasklet.Grant{ID: r.Request.ID}
+	g := &tasklet.Grant{ID: r.Request.ID, Header: s.signed()}
 	key := s.keys[roleKey(r.TaskID, r.Request.Partition, r.Request.Role, r.Request.Name, r.Request.File)]
 	switch {
 	case s.denied[r.Request.Role] != "":

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"unicode"
+
+	"github.com/baas-batch/baas/tasklet/tree"
 )
 
 // errNotRegular is something else where a file was expected.
@@ -46,6 +48,11 @@ func openRegular(root *os.Root, name string, u user) (*os.File, fs.FileInfo, err
 	return f, info, nil
 }
 
+// opener is openRegular for files that a user must own.
+func opener(u user) tree.Open {
+	return func(root *os.Root, name string) (*os.File, fs.FileInfo, error) { return openRegular(root, name, u) }
+}
+
 // readSmall reads a file that a task has made, of at most limit bytes.
 // fs.ErrNotExist when there is none.
 func readSmall(dir, name string, u user, limit int64) ([]byte, error) {
@@ -63,12 +70,6 @@ func readSmall(dir, name string, u user, limit int64) ([]byte, error) {
 		return nil, fmt.Errorf("%s has more than %d KB", name, limit>>10)
 	}
 	return io.ReadAll(io.LimitReader(f, limit))
-}
-
-// diskFull tells whether the file system of the sandbox, and not the task, is
-// the trouble.
-func diskFull(err error) bool {
-	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EIO) || errors.Is(err, syscall.EROFS)
 }
 
 // printable makes text from a task fit for one line of a message.

@@ -289,7 +289,8 @@ func (r *rig) tasksLeft() int {
 }
 
 func (r *rig) below() []proc {
-	return slices.DeleteFunc(descendants(r.cmd.Process.Pid), func(p proc) bool { return p.zombie })
+	all, _ := descendants(r.cmd.Process.Pid)
+	return slices.DeleteFunc(all, func(p proc) bool { return p.zombie })
 }
 
 type lockedBuffer struct {

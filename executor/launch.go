@@ -54,6 +54,9 @@ func checkLimits(l *tasklet.Launch) error {
 func checkOutputs(l *tasklet.Launch) error {
 	seen := make(map[string]bool, len(l.Outputs))
 	for _, o := range l.Outputs {
+		if o.Compress != "" && (o.Compress != tasklet.EncodingZstd || o.Type != tasklet.TypeFile) {
+			return fmt.Errorf("output %q of type %s cannot be stored as %q", o.Name, o.Type, o.Compress)
+		}
 		if !safeName(o.Name) {
 			return fmt.Errorf("output name %q is not allowed", o.Name)
 		}
@@ -113,6 +116,18 @@ func checkInputs(p tasklet.Partition) error {
 func checkRange(s tasklet.Source) error {
 	if s.Size < 0 || s.Offset < 0 || s.Offset > math.MaxInt64-s.Size {
 		return fmt.Errorf("no object has %d bytes at offset %d", s.Size, s.Offset)
+	}
+	if p := s.Packed; s.IsPacked() && (p.Encoding != tasklet.EncodingZstd || p.Size <= 0 || p.SHA256 == "" || s.Offset != 0 || s.IsDirectory()) {
+		return fmt.Errorf("a file is packed as %q, in %d bytes at offset %d", p.Encoding, p.Size, s.Offset)
+	}
+	switch s.Form {
+	case "", tasklet.FormArchive:
+	case tasklet.FormTree:
+		if s.Bytes < 0 || s.Bytes > s.Offset {
+			return fmt.Errorf("no object has %d bytes before offset %d", s.Bytes, s.Offset)
+		}
+	default:
+		return fmt.Errorf("a directory in the unknown form %q", s.Form)
 	}
 	return nil
 }

@@ -11,11 +11,11 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"slices"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/baas-batch/baas/tasklet"
+	"github.com/baas-batch/baas/tasklet/tree"
 )
 
 // outputs stores what one partition has left in its output directory.
@@ -25,6 +25,7 @@ type outputs struct {
 	part     tasklet.Partition
 	declared []tasklet.Output
 	dir      string
+	spool    string // for archives on their way
 	user     user
 	redactor *redactor // nil when the partition has no secrets
 }
@@ -45,31 +46,27 @@ func (o outputs) collect(ctx context.Context) (map[string]json.RawMessage, error
 		return nil, err
 	}
 	defer root.Close()
-	found := make(map[string][]outputFile, len(o.declared))
+	found := make(map[string]func() (any, error), len(o.declared))
 	for _, d := range o.declared {
 		if !d.Type.IsFile() {
 			continue
 		}
-		files, err := o.find(root, d)
+		save, err := o.find(ctx, root, d)
 		if err != nil {
 			return nil, err
 		}
-		if files != nil {
-			found[d.Name] = files
+		if save != nil {
+			found[d.Name] = save
 		}
 	}
 	for _, d := range o.declared {
-		files, ok := found[d.Name]
+		save, ok := found[d.Name]
 		if !ok {
 			continue
 		}
-		refs, err := o.save(ctx, root, d, files)
+		v, err := save()
 		if err != nil {
 			return nil, fmt.Errorf("output %s: %w", d.Name, err)
-		}
-		var v any = refs
-		if d.Type == tasklet.TypeFile {
-			v = refs[0]
 		}
 		if values[d.Name], err = json.Marshal(v); err != nil {
 			return nil, err
@@ -84,8 +81,9 @@ type outputFile struct {
 	size int64
 }
 
-// find lists the files of one declared output; nil when an optional one is missing.
-func (o outputs) find(root *os.Root, d tasklet.Output) ([]outputFile, error) {
+// find checks one declared output, and gives the function that stores it; nil when
+// an optional one is missing.
+func (o outputs) find(ctx context.Context, root *os.Root, d tasklet.Output) (save func() (any, error), err error) {
 	info, err := root.Lstat(d.Name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && d.Optional:
@@ -97,13 +95,28 @@ func (o outputs) find(root *os.Root, d tasklet.Output) ([]outputFile, error) {
 	case o.part.Outputs[d.Name].Key == "":
 		return nil, &invalidError{fmt.Sprintf("output %q has no place in storage", d.Name)}
 	}
-	if d.Type == tasklet.TypeFile {
+	switch {
+	case d.Type == tasklet.TypeFile:
 		f, err := o.check(root, d, d.Name)
-		return []outputFile{f}, err
-	}
-	if !info.IsDir() {
+		return func() (any, error) {
+			if d.Compress != "" && f.size > 0 {
+				return o.saveCompressed(ctx, root, d, f)
+			}
+			refs, err := o.save(ctx, root, d, []outputFile{f})
+			return refs[0], err
+		}, err
+	case d.Type == tasklet.TypeDirectory && info.IsDir():
+		return o.findDirectory(ctx, root, d)
+	case d.Type == tasklet.TypeDirectory:
+		return nil, badOutput("output %q is to be a directory", d.Name)
+	case !info.IsDir():
 		return nil, badOutput("output %q is to be a directory of files", d.Name)
 	}
+	files, err := o.findFiles(root, d)
+	return func() (any, error) { return o.save(ctx, root, d, files) }, err
+}
+
+func (o outputs) findFiles(root *os.Root, d tasklet.Output) ([]outputFile, error) {
 	entries, err := fs.ReadDir(root.FS(), d.Name) // sorted by name
 	if err != nil {
 		return nil, badOutput("output %q: %v", d.Name, err)
@@ -157,33 +170,48 @@ func (o outputs) save(ctx context.Context, root *os.Root, d tasklet.Output, file
 	group, gctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		for i, f := range files {
-			var err error
-			if refs[i].SHA256, err = hashFile(gctx, root, f, o.user); err != nil {
+			sum, err := hashFile(gctx, root, f, o.user)
+			if err != nil {
 				return err
 			}
+			refs[i].SHA256 = sum.String()
 		}
 		return nil
 	})
 	group.Go(func() error {
-		return o.store.upload(gctx, upload{
-			taskID: o.taskID, target: target, body: body, size: total,
-			request: tasklet.Request{Partition: o.part.Index, Role: tasklet.RoleOutput, Name: d.Name},
-		})
+		return o.upload(gctx, d, body, total)
 	})
-	return slices.Clip(refs), group.Wait()
+	if err := group.Wait(); err != nil {
+		return refs, err
+	}
+	for i, f := range files {
+		o.keep(root, f.path, refs[i].SHA256, f.size)
+	}
+	return refs, nil
 }
 
-func hashFile(ctx context.Context, root *os.Root, file outputFile, u user) (string, error) {
+// keep gives a stored file to the cache: its task has ended, and nobody changes it.
+func (o outputs) keep(root *os.Root, name, sha256 string, size int64) {
+	if !o.store.cache.wants(sha256, size) {
+		return
+	}
+	if f, _, err := openRegular(root, name, o.user); err == nil {
+		o.store.cache.keepFile(sha256, size, f)
+		_ = f.Close()
+	}
+}
+
+func hashFile(ctx context.Context, root *os.Root, file outputFile, u user) (sum tree.Hash, err error) {
 	f, _, err := openRegular(root, file.path, u)
 	if err != nil {
-		return "", &localError{err}
+		return sum, &localError{err}
 	}
 	defer f.Close()
 	h := sha256.New()
 	if _, err := io.Copy(h, &cancelReader{ctx, io.LimitReader(f, file.size)}); err != nil {
-		return "", &localError{err}
+		return sum, &localError{err}
 	}
-	return hex.EncodeToString(h.Sum(nil)), nil
+	return tree.Hash(h.Sum(nil)), nil
 }
 
 // cancelReader stops reading when its context ends.
@@ -193,8 +221,8 @@ type cancelReader struct {
 }
 
 func (c *cancelReader) Read(b []byte) (int, error) {
-	if err := c.ctx.Err(); err != nil {
-		return 0, err
+	if c.ctx.Err() != nil {
+		return 0, context.Cause(c.ctx)
 	}
 	return c.r.Read(b)
 }

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/baas-batch/baas/tasklet"
+	"github.com/baas-batch/baas/tasklet/tree"
 )
 
 // partition is one partition on its way through the executor.
@@ -32,6 +33,7 @@ type partition struct {
 	release []func() // in reverse order, when its processes are gone
 	ckpt    *checkpoint
 	result  tasklet.Result
+	traffic traffic
 
 	secrets  *secrets  // nil when there are none
 	redactor *redactor // nil when there is nothing to redact
@@ -135,7 +137,10 @@ func (p *partition) stage() (err error) {
 			return &localError{err}
 		}
 	}
-	if err := stageInputs(p.ctx, x.store, l.TaskID, p.spec, p.dirs, u); err != nil {
+	inputs := staging{
+		store: x.store, taskID: l.TaskID, part: p.spec, dir: p.dirs.inputs, spool: x.box.spool, user: u, traffic: &p.traffic,
+	}
+	if err := inputs.run(p.ctx); err != nil {
 		return err
 	}
 	p.ckpt = &checkpoint{
@@ -276,6 +281,7 @@ func (p *partition) copyLog(r *os.File) {
 func (p *partition) conclusion(e *execution) {
 	r := &p.result
 	r.Started, r.Ended, r.Usage = e.began, e.ended, e.usage()
+	r.Usage.Fetched, r.Usage.Cached = p.traffic.fetched.Load(), p.traffic.cached.Load()
 	switch {
 	case e.status.Exited():
 		r.ExitCode = e.status.ExitStatus()
@@ -315,7 +321,7 @@ func (p *partition) conclude(err error) {
 func (p *partition) classify(err error) tasklet.Outcome {
 	var (
 		bad     *invalidError
-		archive *archiveError
+		archive *tree.Error
 		output  *outputError
 	)
 	switch {
@@ -338,7 +344,7 @@ func (p *partition) collect() {
 	defer stop()
 	values, err := outputs{
 		store: t.x.store, taskID: t.launch.TaskID, part: p.spec,
-		declared: t.launch.Outputs, dir: p.dirs.outputs, user: p.user, redactor: p.redactor,
+		declared: t.launch.Outputs, dir: p.dirs.outputs, spool: t.x.box.spool, user: p.user, redactor: p.redactor,
 	}.collect(ctx)
 	if err != nil {
 		r := &p.result

@@ -10,6 +10,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/baas-batch/baas/tasklet/tree"
 )
 
 // privateDir is a directory of this executor's outside of its sandbox. It is locked
@@ -76,13 +78,13 @@ func removeAbandoned(base string) {
 	found, _ := filepath.Glob(filepath.Join(base, privatePrefix+"*"))
 	for _, path := range found {
 		if lock, err := lockDir(path); err == nil {
-			_ = removeTree(path)
+			_ = tree.Remove(path)
 			_ = lock.Close()
 		}
 	}
 }
 
-func (p *privateDir) remove() error { return errors.Join(removeTree(p.path), p.lock.Close()) }
+func (p *privateDir) remove() error { return errors.Join(tree.Remove(p.path), p.lock.Close()) }
 
 // memoryDir is where files are kept in memory.
 const memoryDir = "/dev/shm"

@@ -61,29 +61,34 @@ func parseStat(pid int, data []byte) (proc, bool) {
 	}, true
 }
 
-// descendants lists all descendants of a process, each after its parent.
-func descendants(root int) []proc {
+// descendants lists all descendants of a process, each after its parent. Unless
+// whole, a process has ended meanwhile, and may have left a child that is not here.
+func descendants(root int) (found []proc, whole bool) {
 	dir, err := os.Open("/proc")
 	if err != nil {
-		return nil
+		return nil, true
 	}
 	names, _ := dir.Readdirnames(-1)
 	_ = dir.Close()
+	whole = true
 	children := make(map[int][]proc, len(names))
 	for _, name := range names {
 		pid, err := strconv.Atoi(name)
 		if err != nil {
 			continue
 		}
-		if p, ok := readProc(pid); ok {
-			children[p.ppid] = append(children[p.ppid], p)
+		p, ok := readProc(pid)
+		if !ok {
+			whole = false
+			continue
 		}
+		children[p.ppid] = append(children[p.ppid], p)
 	}
-	found := children[root]
+	found = children[root]
 	for i := 0; i < len(found); i++ {
 		found = append(found, children[found[i].pid]...)
 	}
-	return found
+	return found, whole
 }
 
 // proportional gives the memory of a process with shared pages split among those

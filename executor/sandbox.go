@@ -10,6 +10,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/baas-batch/baas/tasklet/tree"
 )
 
 // sandbox is where an executor keeps its files: logs in the agent's sandbox,
@@ -131,7 +133,7 @@ func (s *sandbox) empty() {
 	for {
 		select {
 		case dir := <-s.trash:
-			if err := removeTree(dir); err != nil {
+			if err := tree.Remove(dir); err != nil {
 				s.log.Warn("directory not removed", "error", err)
 			}
 		case <-s.closing:
@@ -146,7 +148,7 @@ func (s *sandbox) close() error {
 	<-s.emptied
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	err := removeTree(s.work)
+	err := tree.Remove(s.work)
 	for _, dir := range []*privateDir{s.outside, s.secrets} {
 		if dir != nil {
 			err = errors.Join(err, dir.remove())
@@ -167,7 +169,7 @@ func (s *sandbox) keepLogs(dir string) {
 		oldest := s.kept[0]
 		s.kept = s.kept[1:]
 		s.size -= oldest.size
-		if err := removeTree(oldest.dir); err != nil {
+		if err := tree.Remove(oldest.dir); err != nil {
 			s.log.Warn("old log not removed", "error", err)
 		}
 	}
@@ -223,21 +225,6 @@ func diskUsage(paths ...string) int64 {
 		})
 	}
 	return sum
-}
-
-// removeTree removes a tree, also one with directories that were made read-only.
-func removeTree(path string) error {
-	err := os.RemoveAll(path)
-	if err == nil {
-		return nil
-	}
-	_ = filepath.WalkDir(path, func(p string, d fs.DirEntry, err error) error {
-		if d != nil && d.IsDir() {
-			_ = os.Chmod(p, 0o700)
-		}
-		return nil
-	})
-	return os.RemoveAll(path)
 }
 
 // watchDisk calls over once when the files of a partition take more than limit.

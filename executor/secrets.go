@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/baas-batch/baas/tasklet"
+	"github.com/baas-batch/baas/tasklet/tree"
 )
 
 // secrets are the values that a partition's command gets. They are in memory, in
@@ -158,7 +159,7 @@ func (p *partition) wipeSecrets() {
 	}
 	p.secrets.files = nil
 	if p.secrets.dir != "" {
-		if err := removeTree(p.secrets.dir); err != nil {
+		if err := tree.Remove(p.secrets.dir); err != nil {
 			p.task.x.log.Warn("secrets not removed", "task", p.task.launch.TaskID, "error", err)
 		}
 		p.secrets.dir = ""

@@ -13,30 +13,42 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/baas-batch/baas/tasklet"
+	"github.com/baas-batch/baas/tasklet/tree"
 )
 
 // parallelInputs bounds the inputs that one partition fetches at once.
 const parallelInputs = 4
 
-// stageInputs fetches all files of a partition into its input directory.
-func stageInputs(ctx context.Context, s *store, taskID string, p tasklet.Partition, d dirs, u user) error {
+// staging brings the inputs of one partition into its input directory.
+type staging struct {
+	store   *store
+	taskID  string
+	part    tasklet.Partition
+	dir     string
+	spool   string
+	user    user
+	traffic *traffic
+}
+
+// run fetches all files and directories.
+func (s *staging) run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(parallelInputs)
-	for _, name := range slices.Sorted(maps.Keys(p.Inputs)) {
-		in := p.Inputs[name]
-		target := filepath.Join(d.inputs, name)
+	for _, name := range slices.Sorted(maps.Keys(s.part.Inputs)) {
+		in := s.part.Inputs[name]
+		target := filepath.Join(s.dir, name)
 		names := []string{""}
 		if in.List {
-			if err := errors.Join(os.Mkdir(target, 0o700), u.give(target)); err != nil {
+			if err := errors.Join(os.Mkdir(target, 0o700), s.user.give(target)); err != nil {
 				return &localError{err}
 			}
 			names = stageNames(in.Files)
 		}
 		for i, src := range in.Files {
 			group.Go(func() error {
-				err := s.download(ctx, download{
-					taskID: taskID, source: src, path: filepath.Join(target, names[i]), user: u,
-					request: tasklet.Request{Partition: p.Index, Role: tasklet.RoleInput, Name: name, File: i},
+				err := s.fetch(ctx, download{
+					taskID: s.taskID, source: src, path: filepath.Join(target, names[i]), user: s.user, spool: s.spool, traffic: s.traffic,
+					request: tasklet.Request{Partition: s.part.Index, Role: tasklet.RoleInput, Name: name, File: i},
 				})
 				if err != nil {
 					return fmt.Errorf("input %s: %w", name, err)
@@ -46,6 +58,13 @@ func stageInputs(ctx context.Context, s *store, taskID string, p tasklet.Partiti
 		}
 	}
 	return group.Wait()
+}
+
+func (s *staging) fetch(ctx context.Context, d download) error {
+	if d.source.IsDirectory() {
+		return s.directory(ctx, d)
+	}
+	return s.store.download(ctx, d)
 }
 
 // stageNames gives the files of a list their position as a prefix, so that a
@@ -85,7 +104,8 @@ func (c *checkpoint) restore(ctx context.Context, src tasklet.Source) error {
 		return &localError{err}
 	}
 	defer f.Close()
-	if err := unpack(f, unpacking{dir: c.dir, user: c.user, maxBytes: c.store.tune.MaxBundle, maxEntries: c.store.tune.MaxBundleEntries}); err != nil {
+	err = tree.Unpack(f, tree.Unpacking{Dir: c.dir, Times: true, Owner: c.user.owner(), Bounds: c.store.tune.archive()})
+	if err != nil {
 		return fmt.Errorf("checkpoint: %w", err)
 	}
 	c.saved, _ = c.committed()

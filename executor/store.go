@@ -2,6 +2,8 @@ package executor
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -24,6 +26,7 @@ type store struct {
 	broker *broker
 	log    *slog.Logger
 	slots  chan struct{} // bounds concurrent tries to move bulk data
+	cache  *cache        // nil: none
 }
 
 // maxTransfers bounds the inputs and parts that are in flight at once.
@@ -63,13 +66,14 @@ func refused(err error) bool {
 	return false
 }
 
-func newStore(tune Tuning, b *broker, log *slog.Logger) *store {
+func newStore(tune Tuning, roots *x509.CertPool, b *broker, log *slog.Logger) *store {
 	if tune.SinglePut == 0 {
 		tune.SinglePut = tasklet.MaxSinglePut
 	}
 	transport := &http.Transport{
 		Proxy:                 http.ProxyFromEnvironment,
 		DialContext:           (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+		TLSClientConfig:       &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
 		TLSHandshakeTimeout:   10 * time.Second,
 		ResponseHeaderTimeout: tune.Stall,
 		MaxIdleConnsPerHost:   maxTransfers,
@@ -88,6 +92,7 @@ func newStore(tune Tuning, b *broker, log *slog.Logger) *store {
 // access is one object that may be reached by URL.
 type access struct {
 	url     string
+	header  map[string]string // signed with the URL
 	taskID  string
 	request tasklet.Request // what to ask for when the URL fails
 	// fromGrant picks the URL out of a grant.
@@ -181,7 +186,7 @@ func (s *store) renew(ctx context.Context, a *access, d time.Duration) (bool, er
 		pause(ctx, d)
 		return false, nil
 	}
-	a.url, a.fresh = u, true
+	a.url, a.header, a.fresh = u, grant.Header, true
 	return true, nil
 }
 
@@ -272,7 +277,7 @@ func (s *store) get(ctx context.Context, url string, offset, size int64) (io.Rea
 }
 
 // put stores size bytes under a signed URL and gives the ETag.
-func (s *store) put(ctx context.Context, url string, body io.ReaderAt, offset, size int64) (etag string, err error) {
+func (s *store) put(ctx context.Context, url string, header map[string]string, body io.ReaderAt, offset, size int64) (etag string, err error) {
 	source := &sourceReader{r: io.NewSectionReader(body, offset, size)}
 	var reader io.Reader = http.NoBody
 	if size > 0 {
@@ -283,6 +288,9 @@ func (s *store) put(ctx context.Context, url string, body io.ReaderAt, offset, s
 		return "", errors.New("malformed URL")
 	}
 	req.ContentLength = size
+	for name, value := range header {
+		req.Header.Set(name, value)
+	}
 	resp, err := s.http.Do(req)
 	if broken := source.failure.Load(); broken != nil {
 		return "", &localError{*broken}

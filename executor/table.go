@@ -167,13 +167,13 @@ func (t *table) orphan(p proc, uid *uint32) *execution {
 }
 
 // look takes stock of all descendants and groups them by execution. Under nil
-// are those that belong to no running execution.
-func (t *table) look() map[*execution][]proc {
-	all := descendants(unix.Getpid())
+// are those that belong to no running execution. For whole see descendants.
+func (t *table) look() (groups map[*execution][]proc, whole bool) {
+	all, whole := descendants(unix.Getpid())
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.round++
-	groups := make(map[*execution][]proc, len(t.running))
+	groups = make(map[*execution][]proc, len(t.running))
 	owners := map[int]*execution{}
 	for _, p := range all {
 		owner := t.roots[p.pid]
@@ -193,7 +193,7 @@ func (t *table) look() map[*execution][]proc {
 		groups[owner] = append(groups[owner], p)
 	}
 	t.forget()
-	return groups
+	return groups, whole
 }
 
 func (t *table) note(p proc, owner *execution) {

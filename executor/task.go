@@ -87,6 +87,9 @@ func (t *task) grace() time.Duration {
 // run runs the partitions, stores the result object and sends the terminal update.
 func (t *task) run() {
 	defer close(t.done)
+	if t.launch.Limits.Disk > 0 {
+		t.x.store.cache.limited()
+	}
 	results := make([]tasklet.Result, 0, len(t.launch.Partitions))
 	var last *partition
 	for _, spec := range t.launch.Partitions {

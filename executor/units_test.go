@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/baas-batch/baas/tasklet"
+	"github.com/baas-batch/baas/tasklet/tree"
 )
 
 func TestFromEnv(t *testing.T) {
@@ -37,9 +38,12 @@ func TestFromEnv(t *testing.T) {
 		t.Errorf("%+v, %v", c, err)
 	}
 	delete(env, "MESOS_FRAMEWORK_ID")
-	env["MESOS_RECOVERY_TIMEOUT"] = "soon"
-	if _, err = FromEnv(getenv); err == nil || !strings.Contains(err.Error(), "MESOS_FRAMEWORK_ID") || !strings.Contains(err.Error(), "MESOS_RECOVERY_TIMEOUT") {
-		t.Errorf("error %v", err)
+	env["MESOS_RECOVERY_TIMEOUT"], env[tasklet.EnvStorageCA] = "soon", "no certificate"
+	_, err = FromEnv(getenv)
+	for _, name := range []string{"MESOS_FRAMEWORK_ID", "MESOS_RECOVERY_TIMEOUT", tasklet.EnvStorageCA} {
+		if err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s is not in the error %v", name, err)
+		}
 	}
 }
 
@@ -115,7 +119,7 @@ func TestFullDiskDoesNotStopTheCommand(t *testing.T) {
 	if n, err := l.Write([]byte("x")); n != 1 || err != nil {
 		t.Errorf("%d, %v", n, err)
 	}
-	if _, err := l.finish(); !diskFull(err) {
+	if _, err := l.finish(); !tree.DiskFull(err) {
 		t.Errorf("error %v", err)
 	}
 }

@@ -29,9 +29,9 @@ func (s *store) upload(ctx context.Context, u upload) error {
 	if u.size > s.tune.SinglePut {
 		return s.multipart(ctx, u)
 	}
-	a := &access{url: u.target.URL, taskID: u.taskID, request: u.request, fromGrant: grantURL}
+	a := &access{url: u.target.URL, header: u.target.Header, taskID: u.taskID, request: u.request, fromGrant: grantURL}
 	return s.persist(ctx, a, policy{giveUp: u.giveUp}, func(ctx context.Context, url string) error {
-		_, err := s.put(ctx, url, u.body, 0, u.size)
+		_, err := s.put(ctx, url, a.header, u.body, 0, u.size)
 		return err
 	})
 }
@@ -102,7 +102,7 @@ func (s *store) parts(ctx context.Context, u upload, id string, partSize int64) 
 		group.SetLimit(parallelParts)
 		for _, n := range numbers {
 			group.Go(func() (err error) {
-				done[n-1], err = s.part(gctx, u, id, n, partSize, signed.Parts[n])
+				done[n-1], err = s.part(gctx, u, id, n, partSize, signed)
 				return err
 			})
 		}
@@ -132,18 +132,18 @@ func partCount(size, partSize int64) (int, error) {
 	return int(count), nil
 }
 
-func (s *store) part(ctx context.Context, u upload, id string, n int, partSize int64, url string) (tasklet.Part, error) {
+func (s *store) part(ctx context.Context, u upload, id string, n int, partSize int64, signed tasklet.Grant) (tasklet.Part, error) {
 	offset := int64(n-1) * partSize
 	size := min(partSize, u.size-offset)
 	r := u.request
 	r.Multipart = &tasklet.Multipart{UploadID: id, Sign: []int{n}}
 	a := &access{
-		url: url, taskID: u.taskID, request: r, bulk: true,
+		url: signed.Parts[n], header: signed.Header, taskID: u.taskID, request: r, bulk: true,
 		fromGrant: func(g tasklet.Grant) string { return g.Parts[n] },
 	}
 	part := tasklet.Part{Number: n}
 	err := s.persist(ctx, a, policy{giveUp: u.giveUp}, func(ctx context.Context, url string) (err error) {
-		part.ETag, err = s.put(ctx, url, u.body, offset, size)
+		part.ETag, err = s.put(ctx, url, a.header, u.body, offset, size)
 		return err
 	})
 	if err != nil {

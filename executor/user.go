@@ -13,6 +13,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/baas-batch/baas/tasklet/tree"
 )
 
 // user is who a partition runs as.
@@ -35,6 +37,14 @@ func (u user) give(path string) error {
 		return nil
 	}
 	return os.Lchown(path, int(u.uid), int(u.gid))
+}
+
+// owner is the user for trees that are made for it; nil where it is our own.
+func (u user) owner() *tree.Owner {
+	if !u.switched {
+		return nil
+	}
+	return &tree.Owner{UID: int(u.uid), GID: int(u.gid)}
 }
 
 // users hands out throw-away users where this process may become another one.

@@ -68,7 +68,7 @@ func checkPattern(pattern string, v any) error {
 }
 
 // Bind checks the parameters of a run, from whatever side they come, and fills in
-// defaults. Values are plain JSON values; that of a file is a tasklet.FileRef. The
+// defaults. Values are plain JSON values; that of a file or directory is a tasklet.FileRef. The
 // error is a *ParamError that names all mistakes.
 func (f *Flow) Bind(params map[string]any) (map[string]any, error) {
 	bound := map[string]any{}
@@ -154,9 +154,9 @@ func (f *Flow) ParseParams(args map[string]string) (map[string]any, error) {
 
 func (p *Param) parse(word string) (any, error) {
 	switch p.Type {
-	case File:
+	case File, Directory:
 		if word == "" {
-			return nil, errors.New("expected the path of a file")
+			return nil, fmt.Errorf("expected the path of %s", article(p.Type))
 		}
 		return word, nil
 	case Files:
@@ -198,11 +198,12 @@ func splitWords(word string) []any {
 	return out
 }
 
-// FileParams names the parameters whose values are files, in file order.
+// FileParams names the parameters whose values are files or directories, in file
+// order.
 func (f *Flow) FileParams() []string {
 	var names []string
 	for _, p := range f.Params {
-		if p.Type == File || p.Type == Files {
+		if p.Type == File || p.Type == Files || p.Type == Directory {
 			names = append(names, p.Name)
 		}
 	}

@@ -141,7 +141,7 @@ func (t Type) toCEL(v any) ref.Val {
 		return types.NullValue
 	}
 	switch t {
-	case String, Date, Bool, Int, File, Map, Any, List, Files:
+	case String, Date, Bool, Int, File, Directory, Map, Any, List, Files:
 		return adapter{}.NativeToValue(v)
 	case Float:
 		if f, ok := floatNumber(v); ok {

@@ -266,6 +266,7 @@ var (
 	runEndFields  = []string{"failed_step", "reason", "status"}
 	stepFields    = []string{"count", "exit_status", "outputs", "status"}
 	fileFields    = []string{"key", "name", "sha256", "size"}
+	dirFields     = []string{"key", "name", "sha256"}
 	variableNames = []string{"index", "item", "params", "run", "steps"}
 )
 
@@ -357,12 +358,13 @@ func contained(names []string, name string) bool {
 
 // Names of CEL object types. They begin with @, which no name in an expression can.
 const (
-	fileObject    = "@file"
-	paramsObject  = "@params"
-	runObject     = "@run"
-	stepsObject   = "@steps"
-	stepObject    = "@step:"    // and the step's ID
-	outputsObject = "@outputs:" // and the step's ID
+	fileObject      = "@file"
+	directoryObject = "@directory"
+	paramsObject    = "@params"
+	runObject       = "@run"
+	stepsObject     = "@steps"
+	stepObject      = "@step:"    // and the step's ID
+	outputsObject   = "@outputs:" // and the step's ID
 )
 
 // declared tells CEL's type checker the fields of params, steps, run and files.
@@ -403,6 +405,8 @@ func (p *declared) fieldType(object, name string) (*cel.Type, bool) {
 			return cel.IntType, true
 		}
 		return cel.StringType, contained(fileFields, name)
+	case directoryObject:
+		return cel.StringType, contained(dirFields, name)
 	case stepsObject:
 		return cel.ObjectType(stepObject + name), true
 	}

@@ -62,7 +62,9 @@ func (c *checker) typeFault(message string, at site) fault {
 	if m := undeclared.FindStringSubmatch(message); m != nil {
 		return fault{message: fmt.Sprintf("unknown name %q", clip(m[1])), hint: c.unknownNameHint(m[1], at)}
 	}
-	if m := noField.FindStringSubmatch(message); m != nil {
+	if m := noField.FindStringSubmatch(message); m != nil && contained(fileFields, m[1]) {
+		return fault{message: fmt.Sprintf("unknown field %q", m[1]), hint: "a directory has " + join(dirFields)}
+	} else if m != nil {
 		return fault{message: fmt.Sprintf("unknown field %q", clip(m[1])), hint: didYouMean(m[1], fileFields)}
 	}
 	if m := noOverload.FindStringSubmatch(message); m != nil {
@@ -142,7 +144,7 @@ func didYouMeanMethod(name string) string {
 
 var typeWord = strings.NewReplacer(
 	"google.protobuf.Timestamp", "time", "google.protobuf.Duration", "duration", "timestamp", "time",
-	"double", "float", "list(dyn)", "list", "map(string, dyn)", "map", "dyn", "any", "list(@file)", "files", "@file", "file",
+	"double", "float", "list(dyn)", "list", "map(string, dyn)", "map", "dyn", "any", "list(@file)", "files", "@file", "file", "@directory", "directory",
 )
 
 func typeWords(s string) string { return typeWord.Replace(s) }

@@ -61,7 +61,9 @@ type Flow struct {
 	OnExit      []Step   `json:"on_exit,omitempty"` // run when the steps have ended, however they ended
 	Expect      Duration `json:"expect,omitempty"`  // a longer run is "long-running"
 	Notify      *Notify  `json:"notify,omitempty"`
-	Priority    int      `json:"priority,omitempty"`
+	// Retention says when the objects of the app's runs may go; nil: as the platform says.
+	Retention *Retention `json:"retention,omitempty"`
+	Priority  int        `json:"priority,omitempty"`
 
 	programs *programs
 }

@@ -126,7 +126,7 @@ func (d *document) choices(what string, n *yaml.Node, t Type) []json.RawMessage 
 		return nil
 	}
 	switch t {
-	case File, Files, List, Map:
+	case File, Files, Directory, List, Map:
 		d.node(n, fmt.Sprintf("%s: choices are for plain values, the type is %s", what, t), "")
 		return nil
 	}
@@ -163,8 +163,8 @@ func (p *parser) defaultValue(what string, c declaration, param Param) json.RawM
 			p.node(c.def, fmt.Sprintf("the path %q leaves the app's directory", clip(path)), "")
 		}
 		return marshal(path)
-	case Files:
-		p.node(c.def, what+": a list of files has no default", "")
+	case Files, Directory:
+		p.node(c.def, fmt.Sprintf("%s: %s has no default", what, article(c.typ)), "")
 		return nil
 	}
 	v, ok := p.literal(c.def)

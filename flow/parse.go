@@ -46,7 +46,7 @@ type parser struct {
 
 // later are fields that other versions know.
 var (
-	laterFlow = later("after", "calendar", "locks", "on_failure", "pools", "restartable", "retention", "schedule", "secrets", "start_limit")
+	laterFlow = later("after", "calendar", "locks", "on_failure", "pools", "restartable", "schedule", "secrets", "start_limit")
 	laterStep = later("allow_start_if_complete", "app", "approval", "fail_fast", "locks",
 		"loop", "min_success", "on_failure", "pools", "ports", "reduce", "repartition", "restartable",
 		"start_limit", "wait")
@@ -63,6 +63,7 @@ func (p *parser) file(root *yaml.Node) {
 		{"defaults", func(n *yaml.Node) { defaults = n }},
 		{"expect", func(n *yaml.Node) { p.flow.Expect, _ = p.positiveDuration(n, "expect") }},
 		{"notify", func(n *yaml.Node) { p.notify(n) }},
+		{"retention", func(n *yaml.Node) { p.flow.Retention = p.retention(n) }},
 		{"priority", func(n *yaml.Node) { p.flow.Priority = p.priority(n) }},
 		{"steps", func(n *yaml.Node) { steps = n }},
 		{"on_exit", func(n *yaml.Node) { onExit = n }},
@@ -199,14 +200,17 @@ func (d *document) outputs(n *yaml.Node) []tasklet.Output {
 			readType(value)
 		default:
 			typed := false
+			var compress *yaml.Node
 			d.fields(value, "output "+name, []field{
 				{"type", func(n *yaml.Node) { readType(n); typed = true }},
 				{"optional", func(n *yaml.Node) { o.Optional, _ = d.boolean(n, "optional") }},
+				{"compress", func(n *yaml.Node) { compress = n }},
 				{"description", func(n *yaml.Node) { d.text(n, "description") }},
 			})
 			if !typed {
 				d.node(key, fmt.Sprintf("output %q has no type", name), "use one of "+join(outputTypes))
 			}
+			o.Compress = d.compression(compress, name, o.Type)
 		}
 		if o.Type != "" {
 			out = append(out, o)
@@ -215,6 +219,22 @@ func (d *document) outputs(n *yaml.Node) []tasklet.Output {
 		}
 	})
 	return out
+}
+
+// compression reads how a file is stored.
+func (d *document) compression(n *yaml.Node, output string, t tasklet.OutputType) string {
+	if n == nil {
+		return ""
+	}
+	word, ok := d.oneOf(n, "compress", []string{tasklet.EncodingZstd})
+	if ok && t != tasklet.TypeFile && t != "" {
+		hint := ""
+		if t == tasklet.TypeDirectory {
+			hint = "a directory of up to 64 MiB is compressed anyway"
+		}
+		d.node(n, fmt.Sprintf("output %s: compress is for a file, the type is %s", output, t), hint)
+	}
+	return word
 }
 
 // command reads `run:`.

@@ -19,6 +19,7 @@ var appFiles = fstest.MapFS{
 	"accounts.csv":  {Data: []byte("a,b\n"), Mode: 0o644},
 	"count.yaml":    {Data: []byte("name: count\nversion: 1.2.3\ninputs:\n  text: {type: file, description: What to count}\n  by: {type: string, default: words, choices: [words, lines]}\n  limit: {type: int, required: false}\noutputs: {n: int}\nrun: ./lib/tool.sh\ntimeout: 5m\nresources: {mem: 64MB}\ncheckpoint: true\n"), Mode: 0o644},
 	"broken.yaml":   {Data: []byte("name: Broken\nverison: 1\nrun: echo ${{ x }}\n"), Mode: 0o644},
+	"walk.yaml":     {Data: []byte("name: walk\nversion: 1.0.0\ninputs: {tree: directory}\nrun: ls \"$BAAS_INPUT_TREE\"\n"), Mode: 0o644},
 	"nothing.yaml":  {Data: []byte("# nothing\n"), Mode: 0o644},
 	"versions.yaml": {Data: []byte("name: v\nversion: one\nrun: x\ninputs: {a: {type: file, default: x}, A: int}\n"), Mode: 0o644},
 }

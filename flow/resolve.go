@@ -235,7 +235,7 @@ func (p *parser) value(d *draft, n *yaml.Node, what string, want Type, at site) 
 		p.node(n, fmt.Sprintf("%s: %s", what, err), "")
 		return Value{Literal: marshal("")}, want
 	}
-	if want == File || want == Files {
+	if want == File || want == Files || want == Directory {
 		p.node(n, fmt.Sprintf("%s: expected %s, found %s", what, article(want), describe(n)),
 			"files come from a parameter or from an output of a step")
 		return Value{Literal: marshal("")}, want

@@ -189,8 +189,8 @@ func (d *document) input(name string, key, value *yaml.Node) Input {
 }
 
 func (d *document) inputDefault(what string, c declaration, in Input) json.RawMessage {
-	if c.typ == File || c.typ == Files {
-		d.node(c.def, what+": a file has no default", "")
+	if c.typ == File || c.typ == Files || c.typ == Directory {
+		d.node(c.def, what+": a file or directory has no default", "")
 		return nil
 	}
 	v, ok := d.literal(c.def)

@@ -20,7 +20,7 @@ import (
 type Type string
 
 // The types. As plain JSON values: date is text YYYY-MM-DD, time is RFC 3339
-// text, duration is text such as 1h30m0s, file is a tasklet.FileRef.
+// text, duration is text such as 1h30m0s, file and directory are a tasklet.FileRef.
 const (
 	String       Type = "string"
 	Int          Type = "int" // within ±2^53, so that every JSON reader keeps it
@@ -31,6 +31,7 @@ const (
 	Date         Type = "date"
 	File         Type = "file"
 	Files        Type = "files"
+	Directory    Type = "directory"
 	List         Type = "list"
 	Map          Type = "map"
 	Any          Type = "any" // not known before the run
@@ -39,11 +40,14 @@ const (
 const maxInt = 1 << 53
 
 var (
-	paramTypes  = []string{"string", "int", "float", "bool", "duration", "time", "date", "file", "files", "list", "map"}
-	outputTypes = []string{"string", "int", "float", "bool", "duration", "list", "map", "file", "files"}
+	paramTypes  = []string{"string", "int", "float", "bool", "duration", "time", "date", "file", "files", "directory", "list", "map"}
+	outputTypes = []string{"string", "int", "float", "bool", "duration", "list", "map", "file", "files", "directory"}
 )
 
-var fileCEL = cel.ObjectType(fileObject)
+var (
+	fileCEL      = cel.ObjectType(fileObject)
+	directoryCEL = cel.ObjectType(directoryObject)
+)
 
 // listOf gives list(t), under its shorter name where it has one.
 func listOf(t Type) Type {
@@ -86,6 +90,8 @@ func (t Type) cel() *cel.Type {
 		return cel.TimestampType
 	case File:
 		return fileCEL
+	case Directory:
+		return directoryCEL
 	case Map:
 		return cel.MapType(cel.StringType, cel.DynType)
 	}
@@ -114,8 +120,11 @@ func typeOfCEL(t *cel.Type) Type {
 	case cel.ListKind:
 		return listOf(typeOfCEL(t.Parameters()[0]))
 	case cel.StructKind:
-		if t.TypeName() == fileObject {
+		switch t.TypeName() {
+		case fileObject:
 			return File
+		case directoryObject:
+			return Directory
 		}
 	}
 	return Any
@@ -170,10 +179,10 @@ func (t Type) convert(v any) (any, error) {
 		if s, ok := v.(string); ok {
 			return t.convertText(s)
 		}
-	case File:
-		if m, ok := v.(map[string]any); ok && m["$type"] == tasklet.FileRefTag {
+	case File, Directory:
+		if m, ok := v.(map[string]any); ok && m["$type"] == tasklet.FileRefTag && isDirectory(m) == (t == Directory) {
 			if key, ok := m["key"].(string); !ok || key == "" {
-				return nil, fmt.Errorf("expected a file, found one that has no key")
+				return nil, fmt.Errorf("expected %s, found one that has no key", article(t))
 			}
 			return normal(m), nil
 		}
@@ -334,6 +343,9 @@ func numbers(v any) any {
 	return v
 }
 
+// isDirectory tells a reference to a directory from one to a file.
+func isDirectory(ref map[string]any) bool { return ref["form"] != nil && ref["form"] != "" }
+
 func article(t Type) string {
 	switch t {
 	case String:
@@ -368,7 +380,11 @@ func describeValue(v any) string {
 	case []any:
 		return "a list"
 	case map[string]any:
-		if v["$type"] == tasklet.FileRefTag {
+		switch {
+		case v["$type"] != tasklet.FileRefTag:
+		case isDirectory(v):
+			return "a directory"
+		default:
 			return "a file"
 		}
 		return "a map"

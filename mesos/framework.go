@@ -55,6 +55,7 @@ type Framework struct {
 	flights map[string]*flight // by the ID of each of their offers
 	// unreturned offers are of the subscription of the moment.
 	unreturned []unreturned
+	holdings   *holdings
 	own        []Update // of FrameworkSource, to be delivered
 	asks       *asks
 	kills      *kills
@@ -83,18 +84,19 @@ func New(cfg Config, h Handler, lease Lease) (*Framework, error) {
 	}
 	f := &Framework{
 		cfg: cfg, log: cfg.Logger, handler: h, lease: lease,
-		match:   make(chan struct{}, 1),
-		house:   make(chan struct{}, 1),
-		news:    make(chan struct{}, 1),
-		writers: make(chan struct{}, maxWriters),
-		queue:   newQueue(),
-		table:   newTable(),
-		offers:  newOfferBook(),
-		flights: make(map[string]*flight),
-		roles:   make(map[string]*role),
-		asks:    newAsks(cfg.Timings),
-		kills:   newKills(cfg.Timings),
-		link:    linkState{since: time.Now()},
+		match:    make(chan struct{}, 1),
+		house:    make(chan struct{}, 1),
+		news:     make(chan struct{}, 1),
+		writers:  make(chan struct{}, maxWriters),
+		queue:    newQueue(),
+		table:    newTable(),
+		offers:   newOfferBook(),
+		flights:  make(map[string]*flight),
+		holdings: newHoldings(),
+		roles:    make(map[string]*role),
+		asks:     newAsks(cfg.Timings),
+		kills:    newKills(cfg.Timings),
+		link:     linkState{since: time.Now()},
 	}
 	f.table.groupOf = f.cfg.GroupOf
 	f.executors = newExecutors(&f.cfg)

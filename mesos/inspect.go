@@ -17,6 +17,9 @@ type TaskInfo struct {
 	Since      time.Time `json:"since"`             // of the state
 	Adopted    bool      `json:"adopted,omitempty"` // launched by an earlier leader
 	Killing    bool      `json:"killing,omitempty"` // a kill is being repeated
+	// Near is how many bytes of its inputs were on the agent when it was placed there
+	// for them.
+	Near int64 `json:"near,omitempty"`
 }
 
 // AgentInfo is one agent as offers and tasks have shown it.
@@ -71,6 +74,7 @@ func (f *Framework) taskRow(r *record) TaskInfo {
 	row := TaskInfo{
 		TaskID: r.id, State: r.state, AgentID: r.agentID, ExecutorID: r.executorID,
 		Owner: r.owner, Since: r.since, Adopted: r.adopted, Killing: f.kills.open[r.id] != nil,
+		Near: r.near,
 	}
 	if a := f.table.agents[r.agentID]; a != nil {
 		row.Hostname = a.Hostname

@@ -90,6 +90,7 @@ func (f *Framework) round(tasks []*waiting, now time.Time) *placement.Round {
 			Executor: w.executor.id, Overhead: w.executor.overhead,
 			Avoid: w.AvoidAgents, Strict: shun.strict(w), LastResort: shun.lastResort(w),
 			Rules: ruling.of(w), Role: f.cfg.roleOf(w.Owner), Rather: w.rather(), Lasts: int64(w.lasts()),
+			Near: f.near(w),
 		}
 	}
 	return r
@@ -116,6 +117,7 @@ func (f *Framework) takeOff(placed []placement.Assignment, tasks []*waiting, age
 		w.take(p.Way)
 		fl.add(w, p.Starts)
 		f.table.place(w, agentID, now)
+		f.table.tasks[w.ID].near = p.Near
 		f.table.spend(w, agentID, p.Starts)
 	}
 	return out
@@ -191,6 +193,12 @@ func (f *Framework) land(fl *flight, now time.Time) {
 	}
 	for _, w := range launched {
 		f.table.launched(w.ID, now)
+		if r := f.table.tasks[w.ID]; r != nil && r.near > 0 {
+			f.metrics.Near.Add(1)
+		}
+		for _, c := range w.Reads { // it fetches them now
+			f.holdings.add(c.ID, holder{fl.agent.ID, w.executor.id})
+		}
 		f.metrics.TimeToPlace.observe(now.Sub(w.Submitted))
 	}
 	f.metrics.Accepts.Add(1)

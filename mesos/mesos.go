@@ -105,6 +105,8 @@ type Task struct {
 	Grace time.Duration
 	// AvoidAgents are agent IDs to keep away from while there are others.
 	AvoidAgents []string
+	// Reads are its largest inputs: it is rather placed where they are; see Holds.
+	Reads []Content
 	// Limits, where not zero, are what the agent lets the task have at most: its
 	// executor then serves no other task.
 	Limits Limits

@@ -16,6 +16,7 @@ type Metrics struct {
 	Revives       atomic.Int64
 	Suppresses    atomic.Int64
 	Launches      atomic.Int64
+	Near          atomic.Int64 // of these, where inputs of theirs were
 	Dropped       atomic.Int64 // written ahead, but not launched
 	Updates       atomic.Int64
 	Acknowledged  atomic.Int64

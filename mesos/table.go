@@ -27,6 +27,7 @@ type record struct {
 	cancel     cancellation
 	group      string // of the task; see Config.GroupOf
 	counted    string // the agent under which it is counted in groups
+	near       int64  // bytes of its inputs that were there when it was placed
 }
 
 // cancellation says what has become of a task while it was being placed.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"path"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/baas-batch/baas/storage"
 	"github.com/baas-batch/baas/tasklet"
+	"github.com/baas-batch/baas/tasklet/tree"
 )
 
 // Output is one output of a step.
@@ -62,9 +64,10 @@ func references(raw json.RawMessage) []tasklet.FileRef {
 	return found
 }
 
-// Download writes the files of an output below dir, each whole or not at all, and
-// gives their paths: <step>/<name>/<file>; where two files have one name, a number
-// goes before it. Every byte is checked against its hash.
+// Download writes the files and directories of an output below dir, each whole or
+// not at all, and gives their paths: <step>/<name>/<file>; where two have one name,
+// a number goes before it. Every byte is checked against its hash. A directory that
+// is there already is replaced.
 func (c *Client) Download(ctx context.Context, o Output, dir string) ([]string, error) {
 	if len(o.Files) == 0 {
 		return nil, nil
@@ -80,7 +83,11 @@ func (c *Client) Download(ctx context.Context, o Output, dir string) ([]string, 
 	defer root.Close()
 	var written []string
 	for i, name := range fileNames(o.Files) {
-		if err := c.fetch(ctx, root, name, o.Files[i]); err != nil {
+		fetch := c.fetch
+		if o.Files[i].IsDirectory() {
+			fetch = c.fetchDirectory
+		}
+		if err := fetch(ctx, root, name, o.Files[i]); err != nil {
 			return written, fmt.Errorf("download %s of step %s: %w", o.Name, o.Step, err)
 		}
 		written = append(written, filepath.Join(dir, folder, name))
@@ -113,6 +120,31 @@ func safeName(name string) string {
 	return name
 }
 
+// unpackFile writes the content of a compressed file.
+func (c *Client) unpackFile(ctx context.Context, w io.Writer, ref tasklet.FileRef) error {
+	packed, err := os.CreateTemp("", "baas-packed-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(packed.Name())
+	defer packed.Close()
+	err = storage.CopyVerified(ctx, packed, c.store, storage.Content{Key: ref.Key, Size: ref.Packed.Size, SHA256: ref.Packed.SHA256})
+	if err == nil {
+		_, err = packed.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		return err
+	}
+	hashed, digest := storage.HashWriter(w)
+	if err := tree.Decompress(hashed, packed, ref.Size); err != nil {
+		return err
+	}
+	if digest.Size() != ref.Size || digest.SHA256() != ref.SHA256 {
+		return fmt.Errorf("%q: %w", ref.Key, storage.ErrCorrupt)
+	}
+	return nil
+}
+
 func (c *Client) fetch(ctx context.Context, root *os.Root, name string, ref tasklet.FileRef) (err error) {
 	partial := name + ".partial"
 	f, err := root.Create(partial)
@@ -124,8 +156,12 @@ func (c *Client) fetch(ctx context.Context, root *os.Root, name string, ref task
 			err = errors.Join(err, root.Remove(partial))
 		}
 	}()
-	content := storage.Content{Key: ref.Key, Offset: ref.Offset, Size: ref.Size, SHA256: ref.SHA256}
-	if err := errors.Join(storage.CopyVerified(ctx, f, c.store, content), f.Close()); err != nil {
+	if ref.IsPacked() {
+		err = c.unpackFile(ctx, f, ref)
+	} else {
+		err = storage.CopyVerified(ctx, f, c.store, storage.Content{Key: ref.Key, Offset: ref.Offset, Size: ref.Size, SHA256: ref.SHA256})
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
 		return err
 	}
 	return root.Rename(partial, name)

@@ -23,7 +23,7 @@ const filePrefix = "files"
 // arguments are the checked parameters of a run and the local files among them.
 type arguments struct {
 	bound map[string]any
-	files []string // paths to store
+	files map[string]tasklet.FileRef // to store, by path
 }
 
 // bind reads, checks and completes the parameters. Files are hashed, not yet
@@ -44,16 +44,17 @@ func bind(ctx context.Context, app *App, words map[string]string, typed map[stri
 	local := &localFiles{refs: map[string]tasklet.FileRef{}}
 	for _, name := range app.Flow.FileParams() {
 		if value, ok := values[name]; ok {
-			values[name] = local.replace(ctx, name, "", value)
+			param, _ := app.Flow.Param(name)
+			values[name] = local.replace(ctx, param.Type, name, "", value)
 		}
 	}
 	for name, file := range app.Flow.DefaultFiles(values) {
-		values[name] = local.replace(ctx, name, app.Dir, file)
+		values[name] = local.replace(ctx, flow.File, name, app.Dir, file)
 	}
 	if len(local.problems)+len(problems) > 0 {
 		return a, append(problems, local.problems...), ctx.Err()
 	}
-	a.files = slices.Sorted(maps.Keys(local.refs))
+	a.files = local.refs
 	if a.bound, err = app.Flow.Bind(values); err != nil {
 		problems, err = paramProblems(err)
 		return a, problems, err
@@ -76,38 +77,42 @@ type localFiles struct {
 
 // replace turns a path, or a list of them, into references. What is a reference
 // already stays.
-func (l *localFiles) replace(ctx context.Context, param, dir string, value any) any {
+func (l *localFiles) replace(ctx context.Context, t flow.Type, param, dir string, value any) any {
 	switch v := value.(type) {
 	case string:
 		name := v
 		if dir != "" {
 			name = filepath.Join(dir, filepath.FromSlash(v))
 		}
-		return l.reference(ctx, param, name)
+		return l.reference(ctx, t, param, name)
 	case []string:
 		list := make([]any, len(v))
 		for i := range v {
-			list[i] = l.replace(ctx, param, dir, v[i])
+			list[i] = l.replace(ctx, t, param, dir, v[i])
 		}
 		return list
 	case []any:
 		list := make([]any, len(v))
 		for i := range v {
-			list[i] = l.replace(ctx, param, dir, v[i])
+			list[i] = l.replace(ctx, t, param, dir, v[i])
 		}
 		return list
 	}
 	return value
 }
 
-func (l *localFiles) reference(ctx context.Context, param, name string) any {
+func (l *localFiles) reference(ctx context.Context, t flow.Type, param, name string) any {
 	if ref, ok := l.refs[name]; ok {
 		return ref
 	}
-	ref, err := hashFile(ctx, name)
+	hash, what := hashFile, "file"
+	if t == flow.Directory {
+		hash, what = hashDirectory, "directory"
+	}
+	ref, err := hash(ctx, name)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
-			err = fmt.Errorf("file %s does not exist", name)
+			err = fmt.Errorf("%s %s does not exist", what, name)
 		}
 		l.problems = append(l.problems, fmt.Sprintf("parameter %q: %v", param, err))
 		return ref
@@ -149,20 +154,28 @@ func (w contextWriter) Write(p []byte) (int, error) {
 	return w.Digest.Write(p)
 }
 
-// storeFiles stores files under their hash.
-func storeFiles(ctx context.Context, store storage.Store, names []string) error {
-	for _, name := range names {
-		f, err := os.Open(name)
-		if err != nil {
-			return err
+// storeFiles stores files and directories under their hash.
+func storeFiles(ctx context.Context, store storage.Store, refs map[string]tasklet.FileRef) error {
+	for _, name := range slices.Sorted(maps.Keys(refs)) {
+		put := storeFile
+		if refs[name].IsDirectory() {
+			put = storeDirectory
 		}
-		_, err = storage.PutContent(ctx, store, filePrefix, f)
-		f.Close()
-		if err != nil {
+		if err := put(ctx, store, name, refs[name]); err != nil {
 			return fmt.Errorf("store %s: %w", name, err)
 		}
 	}
 	return nil
+}
+
+func storeFile(ctx context.Context, store storage.Store, name string, _ tasklet.FileRef) error {
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = storage.PutContent(ctx, store, filePrefix, f)
+	return err
 }
 
 func encodeParams(bound map[string]any) (map[string]json.RawMessage, error) {

@@ -20,7 +20,7 @@ type Parallel struct {
 // Capabilities.ParallelGet), what is longer than a part is fetched in ranges side by
 // side, ahead of the reader. An object that is replaced in between is ErrChanged.
 func GetParallel(ctx context.Context, s Store, key string, offset, length int64, p Parallel) (io.ReadCloser, Info, error) {
-	partSize, streams := cmp.Or(p.PartSize, 4<<20), cmp.Or(p.Streams, 4)
+	partSize, streams := cmp.Or(max(p.PartSize, 0), 4<<20), cmp.Or(max(p.Streams, 0), 4)
 	if !s.Capabilities().ParallelGet || streams == 1 || length >= 0 && length <= partSize {
 		return s.Get(ctx, key, offset, length)
 	}
@@ -68,5 +68,8 @@ func (s stopping) Close() error {
 // readAll fills b from r, and closes that.
 func readAll(r io.ReadCloser, b []byte) (int, error) {
 	n, err := io.ReadFull(r, b)
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
 	return n, errors.Join(err, r.Close())
 }

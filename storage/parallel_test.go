@@ -172,6 +172,7 @@ func TestGetParallelFails(t *testing.T) {
 		"in the first part":          {0, 7, broken, 7},
 		"in the last part":           {20_000, 100, broken, 20_100},
 		"short":                      {7000, 999, io.ErrUnexpectedEOF, 7999},
+		"empty":                      {7000, 0, io.ErrUnexpectedEOF, 7000},
 	} {
 		s, content := remoteWith(t, 20_500)
 		s.body = func(offset int64, r io.Reader) io.Reader {
@@ -189,7 +190,7 @@ func TestGetParallelFails(t *testing.T) {
 			t.Fatal(err)
 		}
 		got, err := io.ReadAll(r)
-		if !errors.Is(err, c.want) || !bytes.Equal(got, content[:c.at]) {
+		if !errors.Is(err, c.want) || errors.Is(err, io.EOF) || !bytes.Equal(got, content[:c.at]) {
 			t.Errorf("%s: %d bytes, %v; want %d, %v", name, len(got), err, c.at, c.want)
 		}
 		if n, err := r.Read(make([]byte, 10)); n > 0 || !errors.Is(err, c.want) {

@@ -44,14 +44,15 @@ type Store interface {
 
 	// SignURL gives a URL that lets its bearer GET or PUT exactly this object
 	// until it expires. GET serves Range requests; PUT stores as Put does.
-	SignURL(ctx context.Context, key string, opts SignOptions) (string, error)
+	SignURL(ctx context.Context, key string, opts SignOptions) (Signed, error)
 
 	// CreateUpload begins a multipart upload; nothing is visible under key until
 	// CompleteUpload. Parts are numbered from 1 to MaxParts; all but the last
 	// have at least MinPartSize bytes. A part may be sent again: the last one counts.
 	CreateUpload(ctx context.Context, key string) (uploadID string, err error)
-	// SignPart gives a URL to PUT one part; the answer carries its ETag header.
-	SignPart(ctx context.Context, key, uploadID string, part int, opts SignOptions) (string, error)
+	// SignPart gives a URL to PUT one part; the answer carries its ETag header. Signed.Header
+	// is the same for all parts of an upload.
+	SignPart(ctx context.Context, key, uploadID string, part int, opts SignOptions) (Signed, error)
 	// CompleteUpload joins the parts, in the order given, which is ascending (see
 	// CheckParts). Repeating it after success succeeds. ErrNotExist for an upload
 	// that was aborted or never was, ErrInvalidPart.
@@ -94,6 +95,13 @@ type PutOptions struct {
 type SignOptions struct {
 	Method  string        // http.MethodGet or http.MethodPut; SignPart always means PUT
 	Expires time.Duration // how long the URL opens the object; at most 7 days
+}
+
+// Signed is a signed URL.
+type Signed struct {
+	URL string
+	// Header must be sent with it, as it stands; nil for none, and always with GET.
+	Header map[string]string
 }
 
 // UploadPart is one part of a multipart upload.

@@ -64,18 +64,21 @@ func Try(ctx context.Context, s Store, tell func(what string, took time.Duration
 
 // open uses a signed URL without credentials, as an executor does.
 func open(ctx context.Context, s Store, key string, opts SignOptions, want, send []byte) error {
-	url, err := s.SignURL(ctx, key, opts)
+	signed, err := s.SignURL(ctx, key, opts)
 	if err != nil {
 		return err
 	}
-	request, err := http.NewRequestWithContext(ctx, opts.Method, url, bytes.NewReader(send))
+	request, err := http.NewRequestWithContext(ctx, opts.Method, signed.URL, bytes.NewReader(send))
 	if err != nil {
 		return errors.New("the signed URL cannot be read") // the error has the URL in it
+	}
+	for name, value := range signed.Header {
+		request.Header.Set(name, value)
 	}
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
 		// Nor may the URL stand in this one.
-		return fmt.Errorf("the signed URL leads nowhere: %s", strings.ReplaceAll(err.Error(), url, "…"))
+		return fmt.Errorf("the signed URL leads nowhere: %s", strings.ReplaceAll(err.Error(), signed.URL, "…"))
 	}
 	defer response.Body.Close()
 	got, err := io.ReadAll(io.LimitReader(response.Body, 1<<10))

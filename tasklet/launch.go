@@ -77,7 +77,7 @@ type Input struct {
 	// Files to fetch. With List false there is exactly one, staged as
 	// BAAS_INPUTS/<name>; with List true they are staged in the directory
 	// BAAS_INPUTS/<name>/, with their position in five digits before their names:
-	// 00000-a.csv, 00001-b.csv.
+	// 00000-a.csv, 00001-b.csv. One that refers to a directory is staged as one.
 	Files []Source `json:"files,omitempty"`
 	List  bool     `json:"list,omitempty"`
 }
@@ -93,6 +93,8 @@ type Source struct {
 type Target struct {
 	Key string `json:"key"`
 	URL string `json:"url"` // signed PUT
+	// Header is signed with the URL, and sent with it.
+	Header map[string]string `json:"header,omitempty"`
 }
 
 // MaxSinglePut is the size in bytes up to which an object goes up in one PUT.
@@ -112,27 +114,31 @@ type OutputType string
 
 // The output types. Values come from outputs.json or from a file of the output's
 // name; File is that file itself; Files is a directory of that name, taken as a
-// list of its regular files in name order.
+// list of its regular files in name order; Directory is a directory of that name
+// with all that is in it.
 const (
-	TypeString   OutputType = "string"
-	TypeInt      OutputType = "int"
-	TypeFloat    OutputType = "float"
-	TypeBool     OutputType = "bool"
-	TypeDuration OutputType = "duration"
-	TypeList     OutputType = "list"
-	TypeMap      OutputType = "map"
-	TypeFile     OutputType = "file"
-	TypeFiles    OutputType = "files"
+	TypeString    OutputType = "string"
+	TypeInt       OutputType = "int"
+	TypeFloat     OutputType = "float"
+	TypeBool      OutputType = "bool"
+	TypeDuration  OutputType = "duration"
+	TypeList      OutputType = "list"
+	TypeMap       OutputType = "map"
+	TypeFile      OutputType = "file"
+	TypeFiles     OutputType = "files"
+	TypeDirectory OutputType = "directory"
 )
 
 // IsFile tells whether the output goes to storage rather than inline.
-func (t OutputType) IsFile() bool { return t == TypeFile || t == TypeFiles }
+func (t OutputType) IsFile() bool { return t == TypeFile || t == TypeFiles || t == TypeDirectory }
 
 // Output declares one output of a step.
 type Output struct {
 	Name     string     `json:"name"`
 	Type     OutputType `json:"type"`
 	Optional bool       `json:"optional,omitempty"`
+	// Compress is EncodingZstd for a TypeFile that is stored compressed.
+	Compress string `json:"compress,omitempty"`
 }
 
 // FileRefTag marks a FileRef inside JSON values, where it stands beside plain maps.
@@ -146,7 +152,56 @@ type FileRef struct {
 	Size   int64  `json:"size"`
 	SHA256 string `json:"sha256"` // of exactly these bytes, hex
 	Name   string `json:"name"`   // base name for staging and download
+
+	// Form is set when the bytes stand for a directory.
+	Form Form `json:"form,omitempty"`
+	// Bytes of a directory's files together. Those of a tree lie in the object
+	// right before the manifest that the reference is to.
+	Bytes int64 `json:"bytes,omitempty"`
+
+	// Packed is set when the object holds the bytes compressed: Size and SHA256 are
+	// then those of the content, and Offset is 0.
+	Packed Packed `json:"packed,omitzero"`
 }
+
+// Packed is the object of a compressed file.
+type Packed struct {
+	Encoding string `json:"encoding"` // EncodingZstd
+	Size     int64  `json:"size"`     // bytes
+	SHA256   string `json:"sha256"`
+}
+
+// EncodingZstd is zstd, RFC 8878.
+const EncodingZstd = "zstd"
+
+// IsPacked tells whether the object holds the bytes compressed.
+func (r FileRef) IsPacked() bool { return r.Packed != Packed{} }
+
+// Form is how a directory is stored; that of a file is "".
+type Form string
+
+// The forms of a directory.
+const (
+	FormArchive Form = "archive" // tar in zstd
+	FormTree    Form = "tree"    // a manifest, see tree.ReadManifest
+)
+
+// IsDirectory tells whether the reference is to a directory.
+func (r FileRef) IsDirectory() bool { return r.Form != "" }
+
+// Stored is the number of bytes of the object that the reference stands for.
+func (r FileRef) Stored() int64 {
+	switch {
+	case r.Form == FormTree:
+		return r.Size + r.Bytes
+	case r.IsPacked():
+		return r.Packed.Size
+	}
+	return r.Size
+}
+
+// Content is the range of a tree's object that holds its files.
+func (r FileRef) Content() (offset, size int64) { return r.Offset - r.Bytes, r.Bytes }
 
 // NewFileRef sets the tag.
 func NewFileRef(key string, size int64, sha256, name string) FileRef {

@@ -85,7 +85,9 @@ type Grant struct {
 	UploadID string         `json:"upload,omitempty"`
 	PartSize int64          `json:"part_size,omitempty"` // bytes; all parts but the last
 	Parts    map[int]string `json:"parts,omitempty"`     // URL by part number
-	Done     bool           `json:"done,omitempty"`      // Complete or Abort took effect
+	// Header is signed with URL, or with each of Parts, and sent with it.
+	Header map[string]string `json:"header,omitempty"`
+	Done   bool              `json:"done,omitempty"` // Complete or Abort took effect
 	// Sealed holds the values of Launch.Secrets, see SealSecrets.
 	Sealed []byte `json:"sealed,omitempty"`
 	// Error is final for this request: what was asked for cannot be had.

@@ -39,11 +39,15 @@ type Result struct {
 	Resumed    bool                       `json:"resumed,omitempty"`
 }
 
-// Usage is what the process tree of one partition used.
+// Usage is what the process tree of one partition used, and what its inputs cost.
 type Usage struct {
 	CPUSeconds float64 `json:"cpu"`
 	PeakMemory int64   `json:"mem"`  // bytes, the highest sum over the tree that was seen
 	WallTime   float64 `json:"wall"` // seconds
+
+	// Bytes of inputs that came from storage, and from the executor's cache.
+	Fetched int64 `json:"fetched,omitempty"`
+	Cached  int64 `json:"cached,omitempty"`
 }
 
 // ResultObject is what the executor stores under Launch.Result before it sends

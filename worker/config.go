@@ -41,6 +41,15 @@ type Config struct {
 	// have of the agents' files. Without one, steps that name a volume fail.
 	Volumes []string
 
+	// Retention is for apps whose flow has no rules of its own; the zero value keeps
+	// their runs for ever. All workers should have the same.
+	Retention flow.Retention
+	// UploadAge is how old unfinished uploads are aborted by the sweep; a day if 0.
+	UploadAge time.Duration
+	// NoSweep leaves the nightly sweep unscheduled: for a platform whose store holds
+	// the runs of others too, since it cannot know which of these are open.
+	NoSweep bool
+
 	// Framework is the name under which workers share one Mesos framework;
 	// api.DefaultFramework if empty.
 	Framework string
@@ -68,6 +77,9 @@ type Config struct {
 	MaxTasks int
 	// MaxPending bounds the activities that one run has pending; 500 if 0.
 	MaxPending int
+	// URLLifetime is how long the signed URLs of tasks live, a step's time limit and an
+	// hour where that is longer; 24 h if 0. Executors ask for new ones.
+	URLLifetime time.Duration
 	// StopTimeout is how long Stop waits for activities under way; 10 s if 0.
 	StopTimeout time.Duration
 }

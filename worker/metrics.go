@@ -44,6 +44,7 @@ var (
 		{describe("mesos_declines_total", "Offers declined."), func(m *mesos.Metrics) *atomic.Int64 { return &m.Declines }},
 		{describe("mesos_accepts_total", "ACCEPT calls."), func(m *mesos.Metrics) *atomic.Int64 { return &m.Accepts }},
 		{describe("mesos_launches_total", "Tasks launched."), func(m *mesos.Metrics) *atomic.Int64 { return &m.Launches }},
+		{describe("mesos_near_launches_total", "Tasks launched where inputs of theirs were."), func(m *mesos.Metrics) *atomic.Int64 { return &m.Near }},
 		{describe("mesos_dropped_total", "Tasks that were written ahead and not launched."), func(m *mesos.Metrics) *atomic.Int64 { return &m.Dropped }},
 		{describe("mesos_revives_total", "REVIVE calls."), func(m *mesos.Metrics) *atomic.Int64 { return &m.Revives }},
 		{describe("mesos_suppresses_total", "SUPPRESS calls."), func(m *mesos.Metrics) *atomic.Int64 { return &m.Suppresses }},

@@ -16,6 +16,8 @@ import (
 
 	"github.com/baas-batch/baas/activities"
 	"github.com/baas-batch/baas/api"
+	"github.com/baas-batch/baas/flow"
+	"github.com/baas-batch/baas/retention"
 	"github.com/baas-batch/baas/workflows"
 )
 
@@ -42,6 +44,14 @@ func Start(ctx context.Context, cfg Config) (*Worker, error) {
 	})
 	workflows.Register(w.main)
 	preparer := &activities.Preparer{Store: cfg.Store, Catalog: cfg.Catalog, Settings: cfg.settings(), Images: cfg.Images}
+	if !cfg.NoSweep {
+		preparer.Retained = scheduleOnce(cfg.Client)
+	}
+	sweeper := &activities.Sweeper{
+		Store: cfg.Store, Rules: cfg.Retention, UploadAge: cfg.UploadAge,
+		Runs: &retention.Temporal{Service: cfg.Client.WorkflowService(), Namespace: cfg.Namespace},
+	}
+	w.main.RegisterActivityWithOptions(sweeper.SweepApp, activity.RegisterOptions{Name: api.ActivitySweep})
 	w.main.RegisterActivityWithOptions(preparer.Prepare, activity.RegisterOptions{Name: api.ActivityPrepare})
 	w.main.RegisterActivityWithOptions(preparer.SaveInstance, activity.RegisterOptions{Name: api.ActivitySaveInstance})
 
@@ -64,6 +74,12 @@ func Start(ctx context.Context, cfg Config) (*Worker, error) {
 	if err := startFramework(ctx, cfg); err != nil {
 		w.Stop()
 		return nil, err
+	}
+	if cfg.Retention != (flow.Retention{}) && !cfg.NoSweep {
+		if err := preparer.Retained(ctx); err != nil {
+			w.Stop()
+			return nil, err
+		}
 	}
 	return w, nil
 }

@@ -199,7 +199,7 @@ func (r *run) snapshot() (api.RunState, error) {
 		Relay:     r.relay,
 	}
 	if r.plan != nil {
-		state.App, state.Owner = r.plan.Flow.Name, r.plan.Owner
+		state.App, state.Owner, state.Retention = r.plan.Flow.Name, r.plan.Owner, r.plan.Flow.Retention
 	}
 	for i, s := range r.steps {
 		state.Steps[i] = s.state

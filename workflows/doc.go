@@ -1,6 +1,6 @@
 // Package workflows is the deterministic orchestration: BatchFlow, which runs the
 // steps of a flow as activities, and MesosFramework, which chooses the one leader
-// of a Mesos framework.
+// of a Mesos framework. SweepStorage and InspectMesos are small chores.
 //
 // BatchFlow is an event loop over plain state: each turn starts the steps whose
 // needs have ended, launches ranges of partitions as far as the bounds allow, and
@@ -19,5 +19,6 @@ import (
 func Register(r worker.WorkflowRegistry) {
 	r.RegisterWorkflowWithOptions(BatchFlow, workflow.RegisterOptions{Name: api.WorkflowBatchFlow})
 	r.RegisterWorkflowWithOptions(MesosFramework, workflow.RegisterOptions{Name: api.WorkflowFramework})
+	r.RegisterWorkflowWithOptions(SweepStorage, workflow.RegisterOptions{Name: api.WorkflowSweep})
 	r.RegisterWorkflowWithOptions(InspectMesos, workflow.RegisterOptions{Name: api.WorkflowInspect})
 }

@@ -165,7 +165,7 @@ func (p *phase) input(s *step, attempt int) api.LaunchInput {
 		Many:               s.def.ForEach != nil,
 	}
 	for _, b := range s.def.With {
-		if b.Type == flow.Files {
+		if elem, ok := b.Type.Elem(); ok && (elem == flow.File || elem == flow.Directory) {
 			in.FileLists = append(in.FileLists, b.Name)
 		}
 	}

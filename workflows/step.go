@@ -146,6 +146,8 @@ func (s *step) use(u tasklet.Usage) {
 	s.state.Usage.CPUSeconds += u.CPUSeconds
 	s.state.Usage.WallTime += u.WallTime
 	s.state.Usage.PeakMemory = max(s.state.Usage.PeakMemory, u.PeakMemory)
+	s.state.Usage.Fetched += u.Fetched
+	s.state.Usage.Cached += u.Cached
 }
 
 // place names a partition in a reason, after the step's name.

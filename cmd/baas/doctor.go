@@ -233,7 +233,7 @@ func tryStorage(ctx context.Context, rawURL string) error {
 	if err != nil {
 		return err
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, signed, nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, signed.URL, nil)
 	if err != nil {
 		return err
 	}

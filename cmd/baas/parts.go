@@ -21,6 +21,7 @@ import (
 	"github.com/baas-batch/baas/storage/file"
 	_ "github.com/baas-batch/baas/storage/s3"
 	_ "github.com/baas-batch/baas/storage/swift"
+	"github.com/baas-batch/baas/tasklet"
 	"github.com/baas-batch/baas/worker"
 )
 
@@ -92,7 +93,7 @@ func dial(ctx context.Context, t cli.Target) (client.Client, error) {
 func (p parts) embed(ctx context.Context, o cli.EmbedOptions) (*cli.Platform, error) {
 	platform, err := local.Start(ctx, local.Config{
 		DataDir: o.DataDir, Ephemeral: !o.Persistent, Storage: o.Storage, Executor: o.Executor,
-		Version: o.Version, Catalog: p.catalog, Secrets: o.Secrets, Users: o.Users, Logger: o.Logger,
+		Version: o.Version, Catalog: p.catalog, Secrets: o.Secrets, Users: o.Users, Retention: o.Retention, Logger: o.Logger,
 		Port: o.Port, UIPort: o.UIPort, Agents: o.Agents, CPUs: o.CPUs, MemMB: o.MemMB,
 	})
 	if err != nil {
@@ -141,11 +142,11 @@ func (p parts) work(ctx context.Context, o cli.WorkerOptions) error {
 	}
 	config := worker.Config{
 		Client: temporal, Namespace: o.Temporal.Namespace, Store: store, Catalog: p.catalog,
-		Secrets: o.Secrets, Users: o.Users, Volumes: o.Volumes,
+		Secrets: o.Secrets, Users: o.Users, Volumes: o.Volumes, Retention: o.Retention,
 		Framework: o.Framework, LeaseTimeout: o.LeaseTimeout, Logger: o.Logger,
 		Mesos: mesos.Config{
 			Masters: o.Masters, User: o.User, Role: o.Role, Access: o.MesosAccess.Open, WebUI: o.UI,
-			RemoteRegions: o.RemoteRegions, ExecutorURI: executor, ExecutorSHA256: sha256,
+			RemoteRegions: o.RemoteRegions, ExecutorURI: executor, ExecutorSHA256: sha256, ExecutorEnv: executorEnv(o),
 		},
 	}
 	if o.Images != nil {
@@ -192,6 +193,13 @@ func stopGateway(gateway *file.Gateway) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	_ = gateway.Stop(ctx) // what was cut is sent again through another gateway
+}
+
+func executorEnv(o cli.WorkerOptions) map[string]string {
+	if o.CacheSize == "" {
+		return nil
+	}
+	return map[string]string{tasklet.EnvCacheSize: o.CacheSize}
 }
 
 // executorFor gives the URI of the executor and, where it is known, its hash.

@@ -161,6 +161,11 @@ func (s *scope) admits(i int) bool {
 	return true
 }
 
+// spreads tells whether the group's tasks are to be spread.
+func (s *scope) spreads() bool {
+	return s != nil && slices.ContainsFunc(s.counters, func(n counter) bool { return n.op == Spread })
+}
+
 // crowd is how many tasks of the group stand in the way of an even spread there.
 func (s *scope) crowd(i int) int {
 	if s == nil {

@@ -33,6 +33,10 @@ type Task struct {
 	Lasts int64
 	// Rules say which agents the task may go to; nil for all.
 	Rules *Rules
+	// Near are the agents that have some of its inputs, the most bytes first. One of
+	// them is taken before those that the task would fill better, but the task does
+	// not wait for it.
+	Near []Near
 }
 
 // Agent is what one agent has to give in this batch.
@@ -82,6 +86,8 @@ type Assignment struct {
 	// Starts tells that this task's executor has to be started there: set on the
 	// first task of each new executor.
 	Starts bool
+	// Near is how many bytes of the task's inputs are there; see Task.Near.
+	Near int64
 }
 
 // Placer matches rounds. It keeps its scratch memory between them, so one Placer
@@ -95,6 +101,8 @@ type Placer struct {
 	scale  Vector // most that any agent has to give, to compare dimensions
 	failed map[class]struct{}
 	scopes map[*Rules]*scope
+
+	byAgent map[string][]int // lots of the round by agent; nil until asked for
 }
 
 // class is what two tasks have in common that fit or do not fit together.
@@ -164,6 +172,7 @@ func (p *Placer) start(r *Round) {
 	clear(p.byName)
 	clear(p.failed)
 	clear(p.scopes)
+	p.byAgent = nil
 }
 
 // level serves the tasks of one priority: again and again the oldest task of the
@@ -221,7 +230,10 @@ func (p *Placer) fit(i int, t *Task) (Assignment, bool) {
 			return Assignment{}, false
 		}
 	}
-	best := p.best(t, s, true)
+	best, near := p.nearest(t, s)
+	if best < 0 {
+		best = p.best(t, s, true)
+	}
 	if best < 0 && len(t.Avoid) > 0 && !t.Strict {
 		best = p.best(t, s, false)
 	}
@@ -241,7 +253,7 @@ func (p *Placer) fit(i int, t *Task) (Assignment, bool) {
 		}
 		a.started[t.Executor] = true
 	}
-	return Assignment{Task: i, Agent: best, Starts: state == Absent}, true
+	return Assignment{Task: i, Agent: best, Starts: state == Absent, Near: near}, true
 }
 
 // scope gives what rules mean in this round; nil for none.
@@ -263,30 +275,34 @@ func (p *Placer) scope(r *Rules) *scope {
 func (p *Placer) best(t *Task, s *scope, avoid bool) int {
 	best, bestWarm, bestLeft, bestCrowd := -1, false, 0.0, 0
 	for i := range p.agents {
-		if s != nil && !s.admits(i) {
-			continue
-		}
-		a := &p.agents[i]
-		if a.avoided && !t.LastResort || !t.Need.Fits(a.free) || !t.mayUse(&p.round.Agents[i]) {
-			continue // told without a look into maps: most agents of a full cluster
-		}
-		cost, state := p.cost(t, i)
-		if state == Leaving || state == Absent && !cost.Fits(a.free) {
-			continue
-		}
-		if avoid && slices.Contains(t.Avoid, p.round.Agents[i].ID) {
+		cost, state, ok := p.fits(t, s, i)
+		if !ok || avoid && slices.Contains(t.Avoid, p.round.Agents[i].ID) {
 			continue
 		}
 		warm, crowd := state == Alive, s.crowd(i)
 		if best >= 0 && (crowd > bestCrowd || crowd == bestCrowd && bestWarm && !warm) {
 			continue
 		}
-		left := p.left(a.free.Sub(cost))
+		left := p.left(p.agents[i].free.Sub(cost))
 		if best < 0 || crowd < bestCrowd || warm && !bestWarm || left < bestLeft {
 			best, bestWarm, bestLeft, bestCrowd = i, warm, left, crowd
 		}
 	}
 	return best
+}
+
+// fits tells whether the task may go to agent i, at what cost, and how its executor
+// is there.
+func (p *Placer) fits(t *Task, s *scope, i int) (cost Vector, state Executor, ok bool) {
+	if s != nil && !s.admits(i) {
+		return cost, state, false
+	}
+	a := &p.agents[i]
+	if a.avoided && !t.LastResort || !t.Need.Fits(a.free) || !t.mayUse(&p.round.Agents[i]) {
+		return cost, state, false // told without a look into maps: most agents of a full cluster
+	}
+	cost, state = p.cost(t, i)
+	return cost, state, state != Leaving && (state != Absent || cost.Fits(a.free))
 }
 
 // left measures what remains, each dimension against the largest agent of the

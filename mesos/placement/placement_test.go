@@ -139,6 +139,9 @@ func randomRound(rng *rand.Rand) *Round {
 		if rng.IntN(4) == 0 {
 			task.Avoid, task.Strict = []string{"agent0", "agent1"}, rng.IntN(2) == 0
 		}
+		for range rng.IntN(3) {
+			task.Near = append(task.Near, Near{fmt.Sprint("agent", rng.IntN(14)), fmt.Sprint("x", rng.IntN(5)), 1})
+		}
 		r.Tasks = append(r.Tasks, task)
 	}
 	return r

@@ -16,11 +16,11 @@ import (
 
 func signed(t testing.TB, s *Store, method, key string) string {
 	t.Helper()
-	u, err := s.SignURL(t.Context(), key, storage.SignOptions{Method: method, Expires: time.Minute})
+	signed, err := s.SignURL(t.Context(), key, storage.SignOptions{Method: method, Expires: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return u
+	return signed.URL
 }
 
 func do(t testing.TB, method, url, body string) (status int, answer string, header http.Header) {
@@ -118,7 +118,8 @@ func TestGatewaysShareASecret(t *testing.T) {
 	for i := range stores {
 		wg.Go(func() {
 			stores[i] = openStore(t, dir, Options{Gateway: "http://gone.invalid:1"})
-			urls[i], _ = stores[i].SignURL(t.Context(), "key", storage.SignOptions{Method: "GET", Expires: time.Minute})
+			signed, _ := stores[i].SignURL(t.Context(), "key", storage.SignOptions{Method: "GET", Expires: time.Minute})
+			urls[i] = signed.URL
 		})
 	}
 	wg.Wait()

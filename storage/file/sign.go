@@ -39,16 +39,16 @@ func (s *Store) UseGateway(baseURL string) error {
 }
 
 // SignURL implements storage.Store; ErrNoGateway.
-func (s *Store) SignURL(ctx context.Context, key string, opts storage.SignOptions) (string, error) {
+func (s *Store) SignURL(ctx context.Context, key string, opts storage.SignOptions) (storage.Signed, error) {
 	u, err := s.sign(ctx, grant{method: opts.Method, key: key}, opts)
 	if err != nil {
-		return "", fmt.Errorf("sign a URL for %q: %w", key, err)
+		return storage.Signed{}, fmt.Errorf("sign a URL for %q: %w", key, err)
 	}
-	return u, nil
+	return storage.Signed{URL: u}, nil
 }
 
 // SignPart implements storage.Store; ErrNoGateway.
-func (s *Store) SignPart(ctx context.Context, key, uploadID string, part int, opts storage.SignOptions) (string, error) {
+func (s *Store) SignPart(ctx context.Context, key, uploadID string, part int, opts storage.SignOptions) (storage.Signed, error) {
 	err := storage.CheckPartNumber(part, s.Capabilities())
 	if err == nil && uploadID == "" {
 		err = errors.New("upload ID is empty")
@@ -59,9 +59,9 @@ func (s *Store) SignPart(ctx context.Context, key, uploadID string, part int, op
 		u, err = s.sign(ctx, grant{method: opts.Method, key: key, upload: uploadID, part: part}, opts)
 	}
 	if err != nil {
-		return "", fmt.Errorf("sign a URL for part %d of %q: %w", part, key, err)
+		return storage.Signed{}, fmt.Errorf("sign a URL for part %d of %q: %w", part, key, err)
 	}
-	return u, nil
+	return storage.Signed{URL: u}, nil
 }
 
 func (s *Store) sign(ctx context.Context, g grant, opts storage.SignOptions) (string, error) {

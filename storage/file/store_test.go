@@ -361,7 +361,7 @@ func TestOpenURL(t *testing.T) {
 	if got := s.(*Store); got.Dir() != dir+"/with space" || !got.noSync {
 		t.Errorf("opened %q, noSync %v", got.Dir(), got.noSync)
 	}
-	if u, err := s.SignURL(t.Context(), "k", storage.SignOptions{Method: "GET", Expires: time.Minute}); err != nil || !strings.HasPrefix(u, "http://127.0.0.1:1/o/k?") {
+	if u, err := s.SignURL(t.Context(), "k", storage.SignOptions{Method: "GET", Expires: time.Minute}); err != nil || !strings.HasPrefix(u.URL, "http://127.0.0.1:1/o/k?") {
 		t.Errorf("SignURL: %q, %v", u, err)
 	}
 	file := filepath.Join(dir, "file")

@@ -22,8 +22,15 @@ import (
 // retryer is the SDK's, and heeds Retry-After.
 type retryer struct{ aws.RetryerV2 }
 
-func newRetryer() aws.Retryer {
+func newRetryer(clock *remote.Clock) aws.Retryer {
 	return retryer{retry.NewStandard(func(o *retry.StandardOptions) {
+		o.Retryables = append(o.Retryables, retry.IsErrorRetryableFunc(func(err error) aws.Ternary {
+			// What a HEAD answers does not name the clock; the next try goes by the server's.
+			if isCode(err, "Forbidden") && clock.Ahead().Abs() > leastSkew {
+				return aws.TrueTernary
+			}
+			return aws.UnknownTernary
+		}))
 		o.MaxAttempts, o.MaxBackoff = remote.MaxTries, 5*time.Second
 		o.Retryables = append([]retry.IsErrorRetryable{retry.IsErrorRetryableFunc(neverPasses)}, o.Retryables...)
 		o.Retryables = append(o.Retryables, retry.RetryableHTTPStatusCode{Codes: map[int]struct{}{
@@ -107,6 +114,7 @@ var hints = map[string]string{
 	"AccessDenied":                       "the credentials do not allow it: the policy must allow s3:GetObject, PutObject, DeleteObject, ListBucket, AbortMultipartUpload and ListBucketMultipartUploads",
 	"Forbidden":                          "the credentials are wrong or do not allow it",
 	"ExpiredToken":                       "the credentials have expired: renew them",
+	"InvalidToken":                       "the session token is not valid there: renew the credentials, and check that the endpoint is the right one",
 	"RequestTimeTooSkewed":               "the clocks of this machine and of the server differ too much: set this machine's (NTP)",
 	"PermanentRedirect":                  "the bucket is in another region: set region=… in the storage URL",
 	"MovedPermanently":                   "the bucket is in another region: set region=… in the storage URL",
@@ -118,6 +126,9 @@ var hints = map[string]string{
 func (s *Store) hint(err error) string {
 	var api smithy.APIError
 	if errors.As(err, &api) {
+		if why := skewed(s.clock.Ahead()); why != "" && isCode(err, "RequestTimeTooSkewed", "Forbidden", "AccessDenied", "SignatureDoesNotMatch") {
+			return why
+		}
 		if hint := hints[api.ErrorCode()]; hint != "" {
 			return hint
 		}

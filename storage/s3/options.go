@@ -28,7 +28,7 @@ type Options struct {
 	Encryption string
 	KMSKey     string // its ID, with aws:kms
 
-	PartSize int64 // bytes of the first parts of an upload; 0: 8 MiB
+	PartSize int64 // bytes of the first parts of an upload; 0: 6 MiB
 	MaxParts int   // of one upload; 0: 10,000
 	// NoConditions is for servers without If-None-Match, on which nothing can be
 	// created once among several writers.

@@ -40,6 +40,7 @@ type Store struct {
 	http    *awshttp.BuildableClient
 	names   remote.Names
 	plan    remote.Plan
+	clock   *remote.Clock
 	ca      string // PEM, for Capabilities
 }
 
@@ -54,9 +55,10 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if setUp != nil {
 		return nil, setUp
 	}
+	clock := &remote.Clock{}
 	cfg, err := config.LoadDefaultConfig(ctx, func(l *config.LoadOptions) error {
 		l.HTTPClient, l.SharedConfigProfile, l.Region = client, o.Profile, o.Region
-		l.Retryer, l.Logger = newRetryer, logging.Nop{} // what matters is in the errors
+		l.Retryer, l.Logger = func() aws.Retryer { return newRetryer(clock) }, logging.Nop{} // what matters is in the errors
 		l.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
 		l.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
 		return nil
@@ -68,7 +70,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		return nil, errors.New("no region: set region=… in the storage URL, or AWS_REGION")
 	}
 	s := &Store{
-		o: o, http: client, names: remote.Names{Prefix: o.Prefix}, plan: remote.NewPlan(o.PartSize, cmp.Or(o.MaxParts, maxParts)), ca: ca,
+		o: o, http: client, clock: clock, names: remote.Names{Prefix: o.Prefix}, plan: remote.NewPlan(o.PartSize, cmp.Or(o.MaxParts, maxParts)), ca: ca,
 	}
 	s.client = s3.NewFromConfig(cfg, func(c *s3.Options) {
 		c.Region = cmp.Or(c.Region, "us-east-1")
@@ -76,8 +78,9 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		if o.Endpoint != "" {
 			c.BaseEndpoint = aws.String(o.Endpoint)
 		}
+		c.HTTPClient = watched{c.HTTPClient, clock}
 	})
-	s.presign = s3.NewPresignClient(s.client)
+	s.presign = s3.NewPresignClient(s.client, func(o *s3.PresignOptions) { o.Presigner = newPresigner(clock) })
 	return s, nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"net/url"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
@@ -16,27 +17,46 @@ import (
 
 // SignURL implements storage.Store. With the credentials of a role it may die
 // before opts.Expires, together with them.
-func (s *Store) SignURL(ctx context.Context, key string, opts storage.SignOptions) (string, error) {
+func (s *Store) SignURL(ctx context.Context, key string, opts storage.SignOptions) (storage.Signed, error) {
 	name, err := s.names.Object(ctx, key)
 	if err == nil {
 		err = storage.CheckSign(opts)
 	}
 	if err != nil {
-		return "", fmt.Errorf("sign: %w", err)
+		return storage.Signed{}, fmt.Errorf("sign: %w", err)
 	}
+	s.askTime(ctx)
 	expires := s3.WithPresignExpires(opts.Expires)
 	if opts.Method == http.MethodGet {
 		request, err := s.presign.PresignGetObject(ctx, &s3.GetObjectInput{Bucket: &s.o.Bucket, Key: &name}, expires)
 		if err != nil {
-			return "", s.failed(ctx, "sign", key, err)
+			return storage.Signed{}, s.failed(ctx, "sign", key, err)
 		}
-		return request.URL, nil
+		return signed(request), nil
 	}
-	request, err := s.presign.PresignPutObject(ctx, &s3.PutObjectInput{Bucket: &s.o.Bucket, Key: &name}, expires)
+	request, err := s.presign.PresignPutObject(ctx, &s3.PutObjectInput{
+		Bucket: &s.o.Bucket, Key: &name, ServerSideEncryption: s.encryption(), SSEKMSKeyId: s.kmsKey(),
+	}, expires)
 	if err != nil {
-		return "", s.failed(ctx, "sign", key, err)
+		return storage.Signed{}, s.failed(ctx, "sign", key, err)
 	}
-	return request.URL, nil
+	return signed(request), nil
+}
+
+// signed is a URL with the headers that are signed with it, but for those that any
+// client sends by itself.
+func signed(request *v4.PresignedHTTPRequest) storage.Signed {
+	s := storage.Signed{URL: request.URL}
+	for name, values := range request.SignedHeader {
+		if name = http.CanonicalHeaderKey(name); name == "Host" || len(values) == 0 {
+			continue
+		}
+		if s.Header == nil {
+			s.Header = make(map[string]string)
+		}
+		s.Header[name] = values[0]
+	}
+	return s
 }
 
 // CreateUpload implements storage.Store.
@@ -67,19 +87,20 @@ func (s *Store) begin(ctx context.Context, name string, contentType *string) (*s
 }
 
 // SignPart implements storage.Store; see SignURL.
-func (s *Store) SignPart(ctx context.Context, key, uploadID string, part int, opts storage.SignOptions) (string, error) {
+func (s *Store) SignPart(ctx context.Context, key, uploadID string, part int, opts storage.SignOptions) (storage.Signed, error) {
 	name, err := s.names.Object(ctx, key)
 	opts.Method = http.MethodPut
 	if err := errors.Join(err, storage.CheckSign(opts), storage.CheckPartNumber(part, s.Capabilities())); err != nil {
-		return "", fmt.Errorf("sign part: %w", err)
+		return storage.Signed{}, fmt.Errorf("sign part: %w", err)
 	}
+	s.askTime(ctx)
 	request, err := s.presign.PresignUploadPart(ctx, &s3.UploadPartInput{
 		Bucket: &s.o.Bucket, Key: &name, UploadId: &uploadID, PartNumber: aws.Int32(int32(part)),
 	}, s3.WithPresignExpires(opts.Expires))
 	if err != nil {
-		return "", s.failed(ctx, "sign part of", key, err)
+		return storage.Signed{}, s.failed(ctx, "sign part of", key, err)
 	}
-	return request.URL, nil
+	return signed(request), nil
 }
 
 // CompleteUpload implements storage.Store.

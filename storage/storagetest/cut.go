@@ -2,6 +2,7 @@ package storagetest
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"testing"
 
@@ -37,6 +38,25 @@ func RunCuts(t *testing.T, s storage.Store, link Link, cuts func() int) {
 			t.Errorf("a range: %s, %v", summary(b), err)
 		}
 	})
+	t.Run("GetParallel", func(t *testing.T) {
+		before := cuts()
+		for _, n := range []int64{100 << 10, 5 << 20, 11 << 20} {
+			link.CutAfter(n)
+			r, _, err := storage.GetParallel(t.Context(), s, "large", 0, -1, storage.Parallel{PartSize: 1 << 20})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if b, err := io.ReadAll(r); err != nil || !bytes.Equal(b, content) {
+				t.Errorf("cut after %d bytes: %s, %v", n, summary(b), err)
+			}
+			if err := r.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+		if cuts() < before+3 {
+			t.Errorf("%d connections were cut, want 3", cuts()-before)
+		}
+	})
 	t.Run("Replaced", func(t *testing.T) {
 		link.CutAfter(1 << 30)
 		r, _, err := s.Get(t.Context(), "large", 0, -1)
@@ -49,8 +69,8 @@ func RunCuts(t *testing.T, s storage.Store, link Link, cuts func() int) {
 		}
 		mustPut(t, s, "large", patternBytes(21, 20<<20))
 		link.Reset()
-		if n, err := io.Copy(io.Discard, r); err == nil {
-			t.Errorf("the object was replaced while it was read and the connection cut: %d more bytes, and no error", n)
+		if n, err := io.Copy(io.Discard, r); !errors.Is(err, storage.ErrChanged) {
+			t.Errorf("the object was replaced while it was read and the connection cut: %d more bytes, %v; want ErrChanged", n, err)
 		}
 	})
 	t.Run("KeptAlive", func(t *testing.T) {

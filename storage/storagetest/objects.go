@@ -39,6 +39,7 @@ func (h Harness) testObjects(t *testing.T) {
 	t.Run("Empty", h.testEmpty)
 	t.Run("Large", h.testLarge)
 	t.Run("Ranges", h.testRanges)
+	t.Run("Parallel", h.testParallel)
 	t.Run("Overwrite", h.testOverwrite)
 	t.Run("Delete", h.testDelete)
 	t.Run("IfAbsent", h.testIfAbsent)
@@ -138,21 +139,63 @@ func (h Harness) testLarge(t *testing.T) {
 	if in.used() > h.MaxMemory {
 		t.Errorf("Put used %d bytes of heap, want at most %d", in.used(), h.MaxMemory)
 	}
-	r, _, err := s.Get(ctx, "large", 0, -1)
+	for _, streams := range []int{1, 4} {
+		r, _, err := storage.GetParallel(ctx, s, "large", 0, -1, storage.Parallel{Streams: streams})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		out := newHeapMeter(r)
+		received := storage.NewDigest()
+		if _, err := io.Copy(received, out); err != nil {
+			t.Fatal(err)
+		}
+		if sent.SHA256() != received.SHA256() || received.Size() != h.LargeSize {
+			t.Errorf("got %d bytes, %s; want %d, %s", received.Size(), received.SHA256(), h.LargeSize, sent.SHA256())
+		}
+		if out.used() > h.MaxMemory {
+			t.Errorf("Get by %d streams used %d bytes of heap, want at most %d", streams, out.used(), h.MaxMemory)
+		}
+	}
+}
+
+// testParallel: ranges that are fetched side by side are those of one object, or
+// else there is an error.
+func (h Harness) testParallel(t *testing.T) {
+	s, ctx := h.New(t), t.Context()
+	content := patternBytes(9, 1_000_500)
+	mustPut(t, s, "parallel", content)
+	size, small := int64(len(content)), storage.Parallel{PartSize: 50_000}
+	for _, c := range []struct{ offset, length, from, to int64 }{
+		{0, -1, 0, size},
+		{1, 500_000, 1, 500_001},
+		{size - 150_000, 1 << 40, size - 150_000, size},
+		{size + 1, -1, size, size},
+	} {
+		r, info, err := storage.GetParallel(ctx, s, "parallel", c.offset, c.length, small)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(r)
+		if err = errors.Join(err, r.Close()); err != nil || !bytes.Equal(got, content[c.from:c.to]) || info.Size != size {
+			t.Errorf("Get(%d, %d): %s, %v, %+v; want %s", c.offset, c.length, summary(got), err, info, summary(content[c.from:c.to]))
+		}
+	}
+
+	r, _, err := storage.GetParallel(ctx, s, "parallel", 0, -1, small)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	out := newHeapMeter(r)
-	received := storage.NewDigest()
-	if _, err := io.Copy(received, out); err != nil {
+	first := make([]byte, 60_000)
+	if _, err := io.ReadFull(r, first); err != nil {
 		t.Fatal(err)
 	}
-	if sent.SHA256() != received.SHA256() || received.Size() != h.LargeSize {
-		t.Errorf("got %d bytes, %s; want %d, %s", received.Size(), received.SHA256(), h.LargeSize, sent.SHA256())
-	}
-	if out.used() > h.MaxMemory {
-		t.Errorf("Get used %d bytes of heap, want at most %d", out.used(), h.MaxMemory)
+	mustPut(t, s, "parallel", patternBytes(10, size))
+	rest, err := io.ReadAll(r)
+	got := append(first, rest...)
+	if err == nil && len(got) < len(content) || err != nil && !errors.Is(err, storage.ErrChanged) || !bytes.Equal(got, content[:len(got)]) {
+		t.Errorf("the object was replaced meanwhile: %s, %v; want bytes of the old one only, and ErrChanged unless these are all", summary(got), err)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -38,10 +39,13 @@ type answer struct {
 }
 
 // request opens a signed URL as an executor does: no credentials but the URL.
-func (h Harness) request(ctx context.Context, method, url string, header http.Header, body io.Reader, size int64) (answer, error) {
-	r, err := http.NewRequestWithContext(ctx, method, url, body)
+func (h Harness) request(ctx context.Context, method string, u storage.Signed, header http.Header, body io.Reader, size int64) (answer, error) {
+	r, err := http.NewRequestWithContext(ctx, method, u.URL, body)
 	if err != nil {
 		return answer{}, err
+	}
+	for name, value := range u.Header {
+		r.Header.Set(name, value)
 	}
 	for name, values := range header {
 		r.Header[name] = values
@@ -61,24 +65,27 @@ func (h Harness) request(ctx context.Context, method, url string, header http.He
 	return answer{response.StatusCode, response.Header, b}, err
 }
 
-func (h Harness) do(t *testing.T, method, url string, header http.Header, content []byte) answer {
+func (h Harness) do(t *testing.T, method string, u storage.Signed, header http.Header, content []byte) answer {
 	t.Helper()
 	var body io.Reader
 	if method == http.MethodPut {
 		body = bytes.NewReader(content)
 	}
-	a, err := h.request(t.Context(), method, url, header, body, int64(len(content)))
+	a, err := h.request(t.Context(), method, u, header, body, int64(len(content)))
 	if err != nil {
 		t.Fatalf("%s of a signed URL: %v", method, err)
 	}
 	return a
 }
 
-func sign(t *testing.T, s storage.Store, key, method string, expires time.Duration) string {
+func sign(t *testing.T, s storage.Store, key, method string, expires time.Duration) storage.Signed {
 	t.Helper()
 	u, err := s.SignURL(t.Context(), key, storage.SignOptions{Method: method, Expires: expires})
 	if err != nil {
 		t.Fatalf("SignURL %q: %v", key, err)
+	}
+	if method == http.MethodGet && len(u.Header) > 0 {
+		t.Fatalf("SignURL for GET of %q wants the headers %v", key, u.Header)
 	}
 	return u
 }
@@ -177,8 +184,10 @@ func (h Harness) testSignedCutPut(t *testing.T) {
 	wantContent(t, s, "fresh/key", []byte("second try"))
 }
 
-func (h Harness) testSignedExpiry(t *testing.T) {
-	s := h.New(t)
+func (h Harness) testSignedExpiry(t *testing.T) { h.expires(t, h.New(t)) }
+
+func (h Harness) expires(t *testing.T, s storage.Store) {
+	t.Helper()
 	mustPut(t, s, "key", []byte("content"))
 	getURL := sign(t, s, "key", http.MethodGet, time.Second)
 	putURL := sign(t, s, "key", http.MethodPut, time.Second)
@@ -224,7 +233,7 @@ func (h Harness) testSignedTampered(t *testing.T) {
 		good := sign(t, s, "dir/key", method, signedFor)
 		for name, bad := range tamperings(t, good) {
 			if a := h.do(t, method, bad, nil, []byte("forged")); a.ok() || bytes.Contains(a.body, []byte("secret")) {
-				t.Errorf("%s with %s: %d\n%s", method, name, a.status, bad)
+				t.Errorf("%s with %s: %d\n%s", method, name, a.status, bad.URL)
 			}
 		}
 	}
@@ -233,22 +242,31 @@ func (h Harness) testSignedTampered(t *testing.T) {
 	h.wantKeys(t, s, storage.ListOptions{}, []string{"dir/key", "dir/sibling"})
 }
 
-// tamperings changes each query parameter and the path of a good URL.
-func tamperings(t *testing.T, good string) map[string]string {
+// tamperings changes each query parameter and the path of a good URL, and leaves out
+// what must be sent with it.
+func tamperings(t *testing.T, good storage.Signed) map[string]storage.Signed {
 	t.Helper()
-	u, err := url.Parse(good)
+	u, err := url.Parse(good.URL)
 	if err != nil {
 		t.Fatal(err)
 	}
-	bad := map[string]string{}
+	bad := map[string]storage.Signed{}
+	for name, value := range good.Header {
+		header := maps.Clone(good.Header)
+		header[name] = altered(value)
+		bad["altered header "+name] = storage.Signed{URL: good.URL, Header: header}
+		header = maps.Clone(good.Header)
+		delete(header, name)
+		bad["no header "+name] = storage.Signed{URL: good.URL, Header: header}
+	}
 	for from, to := range map[string]string{"dir/key": "dir/sibling", "key": "key2", "/dir/key": "/dir"} {
 		v := *u
 		v.Path, v.RawPath = strings.TrimSuffix(u.Path, from)+to, ""
-		bad["path "+to] = v.String()
+		bad["path "+to] = storage.Signed{URL: v.String(), Header: good.Header}
 	}
 	v := *u
 	v.RawQuery = ""
-	bad["no query"] = v.String()
+	bad["no query"] = storage.Signed{URL: v.String(), Header: good.Header}
 	for name, values := range u.Query() {
 		if strings.EqualFold(name, "x-id") {
 			continue // the S3 SDK's own note, which means nothing
@@ -256,10 +274,10 @@ func tamperings(t *testing.T, good string) map[string]string {
 		query := u.Query()
 		query.Set(name, altered(values[0]))
 		v.RawQuery = query.Encode()
-		bad["altered "+name] = v.String()
+		bad["altered "+name] = storage.Signed{URL: v.String(), Header: good.Header}
 		query.Del(name)
 		v.RawQuery = query.Encode()
-		bad["no "+name] = v.String()
+		bad["no "+name] = storage.Signed{URL: v.String(), Header: good.Header}
 	}
 	return bad
 }

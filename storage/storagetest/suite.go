@@ -30,7 +30,7 @@ type Harness struct {
 	ManyKeys int
 	// LargeSize is the size in bytes of the large object; 0 is 64 MiB.
 	LargeSize int64
-	// MaxMemory bounds the heap, in bytes, while the large object passes; 0 is 48 MiB.
+	// MaxMemory bounds the heap, in bytes, while the large object passes; 0 is 32 MiB.
 	MaxMemory uint64
 	// RefusesNesting says that the store refuses "x" beside "x/y" itself, with
 	// ErrInvalidKey.
@@ -51,7 +51,7 @@ func Run(t *testing.T, h Harness) {
 	h.Client = cmp.Or(h.Client, http.DefaultClient)
 	h.ManyKeys = cmp.Or(h.ManyKeys, 10_000)
 	h.LargeSize = cmp.Or(h.LargeSize, 64<<20)
-	h.MaxMemory = cmp.Or(h.MaxMemory, 48<<20)
+	h.MaxMemory = cmp.Or(h.MaxMemory, 32<<20)
 	t.Run("Objects", h.testObjects)
 	t.Run("Failures", h.testFailures)
 	t.Run("List", h.testList)

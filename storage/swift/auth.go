@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 
@@ -62,7 +63,20 @@ func newLogin(o Options, transport http.RoundTripper) (*login, error) {
 	if conn.AuthUrl == "" {
 		return nil, errors.New("no address to log in at: set OS_AUTH_URL (or ST_AUTH for v1), or name a cloud of clouds.yaml with cloud=NAME")
 	}
+	complete(conn)
 	return &login{conn: conn}, nil
+}
+
+var named = regexp.MustCompile(`/v[123](\.\d)?/?$`)
+
+// complete adds to the address of the login the version that the OpenStack tools find
+// out by themselves, where none is named: 3.
+func complete(conn *swift.Connection) {
+	if conn.AuthVersion == 3 || conn.AuthVersion == 0 && os.Getenv("OS_AUTH_URL") != "" {
+		if !named.MatchString(conn.AuthUrl) {
+			conn.AuthVersion, conn.AuthUrl = 3, strings.TrimRight(conn.AuthUrl, "/")+"/v3"
+		}
+	}
 }
 
 // cloudsFile is clouds.yaml, as far as it matters here (its documentation:

@@ -111,7 +111,11 @@ func (s *Store) once(ctx context.Context, who session, r request) (*http.Respons
 	}
 	request.Header.Set("X-Auth-Token", who.token)
 	request.Header.Set("User-Agent", "baas")
-	return s.http.Do(request)
+	response, err := s.http.Do(request)
+	if err == nil {
+		s.clock.See(response.Header)
+	}
+	return response, err
 }
 
 // escape makes a path of a name: everything but the slashes.

@@ -17,7 +17,7 @@ type Options struct {
 	Region string // empty: the cloud's or the environment's
 	CAFile string // PEM, beside the system's
 
-	PartSize int64 // bytes of the first segments of an upload; 0: 8 MiB
+	PartSize int64 // bytes of the first segments of an upload; 0: 6 MiB
 }
 
 // The limits of Swift (its documentation, "Static Large Objects", and /info).

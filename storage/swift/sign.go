@@ -60,25 +60,25 @@ func (s *Store) tempURLKey(ctx context.Context) (string, error) {
 }
 
 // SignURL implements storage.Store.
-func (s *Store) SignURL(ctx context.Context, key string, opts storage.SignOptions) (string, error) {
+func (s *Store) SignURL(ctx context.Context, key string, opts storage.SignOptions) (storage.Signed, error) {
 	name, err := s.names.Object(ctx, key)
 	if err == nil {
 		err = storage.CheckSign(opts)
 	}
 	if err != nil {
-		return "", fmt.Errorf("sign: %w", err)
+		return storage.Signed{}, fmt.Errorf("sign: %w", err)
 	}
 	signed, err := s.sign(ctx, name, opts)
-	return signed, s.failed("sign", key, err)
+	return storage.Signed{URL: signed}, s.failed("sign", key, err)
 }
 
 // SignPart implements storage.Store. Until it expires, the URL can replace the part
 // also after CompleteUpload; an object whose part has changed cannot be read.
-func (s *Store) SignPart(ctx context.Context, key, uploadID string, part int, opts storage.SignOptions) (string, error) {
+func (s *Store) SignPart(ctx context.Context, key, uploadID string, part int, opts storage.SignOptions) (storage.Signed, error) {
 	_, err := s.names.Object(ctx, key)
 	opts.Method = http.MethodPut
 	if err := errors.Join(err, storage.CheckSign(opts), storage.CheckPartNumber(part, s.Capabilities())); err != nil {
-		return "", fmt.Errorf("sign part: %w", err)
+		return storage.Signed{}, fmt.Errorf("sign part: %w", err)
 	}
 	if known, ok := s.seen.get(uploadID); ok {
 		err = ofKey(known, key, uploadID)
@@ -86,10 +86,10 @@ func (s *Store) SignPart(ctx context.Context, key, uploadID string, part int, op
 		err = s.upload(ctx, key, uploadID)
 	}
 	if err != nil {
-		return "", s.failed("sign part of", key, err)
+		return storage.Signed{}, s.failed("sign part of", key, err)
 	}
 	signed, err := s.sign(ctx, s.partName(uploadID, part), opts)
-	return signed, s.failed("sign part of", key, err)
+	return storage.Signed{URL: signed}, s.failed("sign part of", key, err)
 }
 
 func (s *Store) sign(ctx context.Context, name string, opts storage.SignOptions) (string, error) {
@@ -105,7 +105,7 @@ func (s *Store) sign(ctx context.Context, name string, opts storage.SignOptions)
 	if err != nil {
 		return "", fmt.Errorf("the account's URL: %w", err)
 	}
-	expires := strconv.FormatInt(time.Now().Add(opts.Expires).Unix(), 10)
+	expires := strconv.FormatInt(s.clock.Now().Add(opts.Expires).Unix(), 10)
 	mac := hmac.New(sha256.New, []byte(key))
 	fmt.Fprintf(mac, "%s\n%s\n%s/%s/%s", opts.Method, expires, account.Path, s.o.Container, name)
 	query := url.Values{"temp_url_sig": {hex.EncodeToString(mac.Sum(nil))}, "temp_url_expires": {expires}}

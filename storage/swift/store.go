@@ -39,6 +39,7 @@ type Store struct {
 	plan      remote.Plan
 	ca        string // PEM, for Capabilities
 	key       tempKey
+	clock     remote.Clock
 	seen      uploadKeys
 }
 

@@ -15,6 +15,7 @@ import (
 	embeddedmesos "github.com/baas-batch/baas/embedded/mesos"
 	"github.com/baas-batch/baas/embedded/mesos/agent"
 	"github.com/baas-batch/baas/platform"
+	"github.com/baas-batch/baas/retention"
 	"github.com/baas-batch/baas/storage"
 	_ "github.com/baas-batch/baas/storage/s3"
 	_ "github.com/baas-batch/baas/storage/swift"
@@ -47,8 +48,8 @@ steps:
 const largeSize = 2 << 30 // bytes
 
 // An executor is killed with -9 in the middle of a large upload: nobody ever sees a
-// part of the object, the step is done again, and what is left of the first upload
-// is known to the store, so that it can be swept.
+// part of the object, the step is done again, and the sweep removes what is left of
+// the first upload.
 func TestKillInUpload(t *testing.T) {
 	s3, swift := servers.StartS3(t, nil), servers.StartSwift(t)
 	s3.Credentials(t)
@@ -95,9 +96,13 @@ func killInUpload(t *testing.T, p target, storeDir string) {
 		t.Fatalf("uploads left are %v, want %v", left, cut)
 	}
 	full := size(t, storeDir)
-	if err := p.store.AbortUpload(t.Context(), left[0].Key, left[0].ID); err != nil {
-		t.Fatal(err)
+	sweep := retention.Sweeper{
+		Store: p.store, Runs: &retention.Temporal{Service: p.client.WorkflowService(), Namespace: client.DefaultNamespace},
+		Now: func() time.Time { return time.Now().Add(retention.DefaultUploadAge + time.Minute) },
 	}
+	n, err := sweep.Uploads(t.Context(), "large")
+	do(t, err)
+	equal(t, n, 1)
 	equal(t, len(uploads(t, p.store, step)), 0)
 	eventually(t, patience, "its parts stay", func() bool { return full-size(t, storeDir) > largeSize/8 })
 }

@@ -64,7 +64,7 @@ func total(list []route) (flights int) {
 // The flow runs unchanged on every store, and its outputs are the same to the byte.
 func TestStatements(t *testing.T) {
 	s3, swift := servers.StartS3(t, nil), servers.StartSwift(t)
-	swiftS3 := swift.S3()
+	swiftS3, private := swift.S3(), servers.StartS3(t, servers.NewCertificate(t))
 	swift.Credentials(t)
 	swift.Container(t, "by-s3")
 	var first map[string]string
@@ -74,6 +74,7 @@ func TestStatements(t *testing.T) {
 	}{
 		{name: "files"},
 		{"S3", s3.Bucket(t, "bucket"), s3},
+		{"S3 with a private CA", private.Bucket(t, "bucket"), private},
 		{"Swift", swift.Container(t, "statements") + "/below/a/prefix", nil},
 		{"S3 of Swift", swiftS3.URL("by-s3") + "&conditions=false&max_parts=1000", swiftS3},
 	} {

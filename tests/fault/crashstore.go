@@ -52,7 +52,7 @@ func (s *crashStore) List(ctx context.Context, o storage.ListOptions) (page stor
 	return page, err
 }
 
-func (s *crashStore) SignURL(ctx context.Context, key string, o storage.SignOptions) (url string, err error) {
-	err = s.around("signature for "+kind(key), func() error { url, err = s.Store.SignURL(ctx, key, o); return err })
-	return url, err
+func (s *crashStore) SignURL(ctx context.Context, key string, o storage.SignOptions) (signed storage.Signed, err error) {
+	err = s.around("signature for "+kind(key), func() error { signed, err = s.Store.SignURL(ctx, key, o); return err })
+	return signed, err
 }

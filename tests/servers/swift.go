@@ -15,6 +15,7 @@ import (
 	"strings"
 	"testing"
 	"text/template"
+	"time"
 )
 
 //go:embed swift
@@ -35,17 +36,26 @@ type Swift struct {
 type swiftPorts struct {
 	Dir, User                                   string
 	Proxy, Object, Container, Account, Memcache string
+
+	ahead time.Duration
 }
 
 // StartSwift starts the servers of Debian's packages swift-proxy, swift-account,
 // swift-container, swift-object and memcached.
 func StartSwift(t testing.TB) *Swift {
 	t.Helper()
+	return StartSkewedSwift(t, 0)
+}
+
+// StartSkewedSwift starts Swift with a clock that is so far ahead of ours, by Debian's
+// package faketime.
+func StartSkewedSwift(t testing.TB, ahead time.Duration) *Swift {
+	t.Helper()
 	me, err := user.Current()
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := swiftPorts{Dir: t.TempDir(), User: me.Username}
+	p := swiftPorts{Dir: t.TempDir(), User: me.Username, ahead: ahead}
 	for _, port := range []*string{&p.Proxy, &p.Object, &p.Container, &p.Account, &p.Memcache} {
 		if _, *port, err = net.SplitHostPort(FreeAddress(t)); err != nil {
 			t.Fatal(err)
@@ -104,7 +114,17 @@ func (p *swiftPorts) configure(t testing.TB) {
 func (p *swiftPorts) run(t testing.TB, kind string) *process {
 	t.Helper()
 	etc := filepath.Join(p.Dir, "etc")
-	return run(t, exec.Command("/usr/bin/python3", etc+"/run.py", etc, "/usr/bin/swift-"+kind+"-server", etc+"/"+kind+"-server.conf"))
+	cmd := exec.Command("/usr/bin/python3", etc+"/run.py", etc, "/usr/bin/swift-"+kind+"-server", etc+"/"+kind+"-server.conf")
+	if p.ahead != 0 {
+		// The library by itself: the command faketime would stay between us and the server.
+		library, err := filepath.Glob("/usr/lib/*/faketime/libfaketime.so.1")
+		if err != nil || len(library) == 0 {
+			t.Fatalf("no libfaketime.so.1 (Debian: faketime): %v", err)
+		}
+		cmd.Env = append(os.Environ(), "LD_PRELOAD="+library[0], "DONT_FAKE_MONOTONIC=1",
+			fmt.Sprintf("FAKETIME=%+ds", int(p.ahead.Seconds())))
+	}
+	return run(t, cmd)
 }
 
 // call makes a call as the user; those to the login carry the password.

@@ -36,6 +36,7 @@ func StartS3(t testing.TB, cert *Certificate) *S3 {
 	}
 	args := []string{
 		"--port", "127.0.0.1:" + port, "--region", "us-east-1", "--keep-alive", "--quiet", "--health", "/health",
+		"--iam-dir", t.TempDir(), "--iam-cache-disable", // see AddUser
 	}
 	client := &http.Client{}
 	s.Endpoint = "http://" + address
@@ -62,6 +63,26 @@ func StartS3(t testing.TB, cert *Certificate) *S3 {
 		return nil
 	})
 	return s
+}
+
+// AddUser makes a user who may use all buckets, with a secret key of the same name.
+func (s *S3) AddUser(t testing.TB, accessKey string) {
+	t.Helper()
+	s.admin(t, "create-user", "--access", accessKey, "--secret", accessKey, "--role", "admin")
+}
+
+// RemoveUser takes a user away, with all that is signed in its name.
+func (s *S3) RemoveUser(t testing.TB, accessKey string) {
+	t.Helper()
+	s.admin(t, "delete-user", "--access", accessKey)
+}
+
+func (s *S3) admin(t testing.TB, args ...string) {
+	t.Helper()
+	args = append([]string{"admin", "--access", s.AccessKey, "--secret", s.SecretKey, "--endpoint-url", s.Endpoint, "--allow-insecure"}, args...)
+	if out, err := exec.Command(tool(t, "versitygw", versitygw), args...).CombinedOutput(); err != nil {
+		t.Fatalf("versitygw %v: %v\n%s", args[len(args)-2:], err, out)
+	}
 }
 
 // Bucket makes a bucket and gives its storage URL.

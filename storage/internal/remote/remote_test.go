@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -122,6 +123,34 @@ func TestSplit(t *testing.T) {
 	}
 	if most <= plan.Memory-plan.First {
 		t.Errorf("at most %d bytes were under way together, of %d that may be", most, plan.Memory)
+	}
+}
+
+// Small objects take little memory; the buffer grows without losing a byte.
+func TestSplitWhole(t *testing.T) {
+	plan := NewPlan(0, 10_000)
+	content := make([]byte, plan.First+1)
+	for i := range content {
+		content[i] = byte(i * i >> 9)
+	}
+	for _, size := range []int64{0, 1, short - 1, short, short + 1, 16*short - 1, 16 * short, 16*short + 1, plan.First - 1, plan.First, plan.First + 1} {
+		var p parts
+		if n, err := Split(t.Context(), bytes.NewReader(content[:size]), plan, p.sinks()); err != nil || n != size {
+			t.Fatalf("%d bytes: %d, %v", size, n, err)
+		}
+		if got := slices.Concat(p.whole, p.sent[1], p.sent[2]); !bytes.Equal(got, content[:size]) {
+			t.Errorf("%d bytes came as %d", size, len(got))
+		}
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	var p parts
+	if _, err := Split(t.Context(), bytes.NewReader(content[:100]), plan, p.sinks()); err != nil {
+		t.Fatal(err)
+	}
+	runtime.ReadMemStats(&after)
+	if used := after.TotalAlloc - before.TotalAlloc; used > 2*short {
+		t.Errorf("100 bytes took %d", used)
 	}
 }
 

@@ -25,9 +25,9 @@ type Plan struct {
 	Memory int64
 }
 
-// NewPlan is the plan of all backends; firstSize 0 is 8 MiB.
+// NewPlan is the plan of all backends; firstSize 0 is 6 MiB.
 func NewPlan(firstSize int64, parts int) Plan {
-	return Plan{First: cmp.Or(firstSize, 8<<20), Most: 64 << 20, Parts: parts, Memory: 32 << 20}
+	return Plan{First: cmp.Or(firstSize, 6<<20), Most: 64 << 20, Parts: parts, Memory: 24 << 20}
 }
 
 // Size is the number of bytes of part n, counted from 1. Parts grow, so that short
@@ -144,9 +144,8 @@ func (s *splitter) read(ctx context.Context, r io.Reader, n int) (p Part, last b
 	if err := s.budget.Acquire(ctx, s.weight(size)); err != nil {
 		return p, false, err
 	}
-	p = Part{Number: n, Body: s.buffer(size)}
-	filled, err := io.ReadFull(stream.WithContext(ctx, r), p.Body)
-	p.Body = p.Body[:filled]
+	p.Number = n
+	p.Body, err = fill(stream.WithContext(ctx, r), s.buffer(n, size), size)
 	if err == io.EOF || err == io.ErrUnexpectedEOF {
 		// The context may have ended with the stream.
 		return p, true, context.Cause(ctx)
@@ -154,9 +153,29 @@ func (s *splitter) read(ctx context.Context, r io.Reader, n int) (p Part, last b
 	return p, false, err
 }
 
+// fill reads size bytes into b, or into a longer one.
+func fill(r io.Reader, b []byte, size int64) ([]byte, error) {
+	for filled := 0; ; {
+		n, err := io.ReadFull(r, b[filled:])
+		if filled += n; err != nil || int64(filled) == size {
+			return b[:filled], err
+		}
+		longer := make([]byte, min(int64(len(b))*16, size))
+		copy(longer, b)
+		b = longer
+	}
+}
+
 func (s *splitter) weight(size int64) int64 { return min(size, s.plan.Memory) }
 
-func (s *splitter) buffer(size int64) []byte {
+// short is as much of a stream, in bytes, as is read before it gets a whole part's
+// buffer: most objects are small.
+const short = 64 << 10
+
+func (s *splitter) buffer(n int, size int64) []byte {
+	if n == 1 {
+		return make([]byte, min(short, size))
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if n := len(s.free); n > 0 {

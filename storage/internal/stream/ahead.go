@@ -6,7 +6,8 @@ import (
 	"sync"
 )
 
-// Fetch fills into with the bytes from offset on. It ends soon after its context.
+// Fetch fills into with the bytes from offset on; fewer come with an error, which is
+// not io.EOF. It ends soon after its context.
 type Fetch func(ctx context.Context, offset int64, into []byte) (n int, err error)
 
 // Ahead reads the bytes from offset up to end in parts of partSize bytes, the last
@@ -51,9 +52,6 @@ func (a *ahead) launch(buffer []byte) {
 	a.under.Go(func() {
 		defer close(p.done)
 		n, err := a.fetch(a.ctx, offset, buffer[:size])
-		if err == nil && int64(n) < size {
-			err = io.ErrUnexpectedEOF
-		}
 		p.left, p.err = buffer[:n], err
 	})
 }

@@ -44,6 +44,9 @@ func (w *explanation) step(s *starter.StepExplanation) {
 		w.line(4, "it is about to begin")
 	case s.Status == api.StatusSucceeded:
 		w.line(4, "done at %s", stamp(s.Ended))
+		if u := s.Usage; u.Cached > 0 {
+			w.line(4, "inputs: %s fetched, %s from caches of executors", bytesText(u.Fetched), bytesText(u.Cached))
+		}
 	}
 }
 

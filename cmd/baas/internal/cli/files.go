@@ -238,7 +238,11 @@ func (p *Program) download(ctx context.Context, platform *Platform, outputs []st
 func showOutput(o starter.Output) string {
 	var size int64
 	for _, f := range o.Files {
-		size += f.Size
+		if f.IsDirectory() {
+			size += f.Bytes
+		} else {
+			size += f.Size
+		}
 	}
 	switch len(o.Files) {
 	case 0:
@@ -248,7 +252,11 @@ func showOutput(o starter.Output) string {
 		}
 		return string(o.Value)
 	case 1:
-		return fmt.Sprintf("%s, %s", o.Files[0].Name, bytesText(size))
+		name := o.Files[0].Name
+		if o.Files[0].IsDirectory() {
+			name += "/"
+		}
+		return fmt.Sprintf("%s, %s", name, bytesText(size))
 	}
 	return number(len(o.Files), "file") + ", " + bytesText(size)
 }

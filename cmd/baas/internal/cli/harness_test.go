@@ -28,6 +28,7 @@ type fakeRuns struct {
 	release  func(id string, o starter.ReleaseOptions) (api.Release, error)
 	logs     func(id string, o starter.LogOptions) iter.Seq2[starter.LogChunk, error]
 	download func(o starter.Output, dir string) ([]string, error)
+	sweep    func(ctx context.Context, o starter.SweepOptions) (starter.Swept, error)
 }
 
 func (f *fakeRuns) Start(_ context.Context, o starter.StartOptions) (starter.Started, error) {
@@ -57,6 +58,9 @@ func (f *fakeRuns) Logs(_ context.Context, id string, o starter.LogOptions) iter
 }
 func (f *fakeRuns) Download(_ context.Context, o starter.Output, dir string) ([]string, error) {
 	return f.download(o, dir)
+}
+func (f *fakeRuns) Sweep(ctx context.Context, o starter.SweepOptions) (starter.Swept, error) {
+	return f.sweep(ctx, o)
 }
 
 // bench runs the program in this process.

@@ -19,6 +19,7 @@ import (
 
 	"github.com/baas-batch/baas/api"
 	"github.com/baas-batch/baas/cmd/baas/internal/datadir"
+	"github.com/baas-batch/baas/flow"
 	"github.com/baas-batch/baas/secrets"
 	"github.com/baas-batch/baas/starter"
 )
@@ -35,6 +36,7 @@ type Runs interface {
 	Release(ctx context.Context, id string, o starter.ReleaseOptions) (api.Release, error)
 	Logs(ctx context.Context, id string, o starter.LogOptions) iter.Seq2[starter.LogChunk, error]
 	Download(ctx context.Context, o starter.Output, dir string) ([]string, error)
+	Sweep(ctx context.Context, o starter.SweepOptions) (starter.Swept, error)
 }
 
 // Target names a platform that runs.
@@ -72,6 +74,7 @@ type EmbedOptions struct {
 	Version    string
 	Secrets    *secrets.Keeper
 	Users      []string // see worker.Config
+	Retention  flow.Retention
 	Logger     *slog.Logger
 }
 

@@ -46,6 +46,8 @@ type Program struct {
 	Now     func() time.Time
 	Version string
 	Catalog flow.Catalog
+	// Shrink makes the process fit for moving data and nothing else; may be nil.
+	Shrink func()
 
 	Parts Parts
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/baas-batch/baas/cmd/baas/internal/screen"
 	"github.com/baas-batch/baas/flow"
+	"github.com/baas-batch/baas/retention"
 	"github.com/baas-batch/baas/storage"
 )
 
@@ -30,18 +31,25 @@ var storageVerbs = map[string]struct {
 	"check": {0, 0, "check", (*Program).storageCheck},
 }
 
+// sweepWord needs more of a platform than its store.
+const sweepWord = "sweep"
+
 func storageWords() []string {
-	return []string{"ls", "du", "get", "put", "cp", "rm", "check"}
+	return []string{"ls", "du", "get", "put", "cp", "rm", "check", sweepWord}
 }
 
 func (p *Program) storageCommand() *urfave.Command {
 	flags := append([]urfave.Flag{
 		&urfave.StringFlag{Name: "to", Usage: "cp: `URL` of the store to copy to (default: the same)"},
 		&urfave.IntFlag{Name: "limit", Value: 1000, Usage: "ls: at most `N` objects"},
-		&urfave.BoolFlag{Name: "yes", Usage: "rm: remove all below a prefix; without it they are only counted"},
+		&urfave.BoolFlag{Name: "yes", Usage: "remove, not only show (rm: all below a prefix; sweep: what may go)"},
+		&urfave.StringFlag{Name: "app", Usage: "sweep: only runs of this `APP`"},
+		&urfave.BoolFlag{Name: "dry-run", Usage: "sweep: only show what may go (as without --yes)"},
+		&urfave.DurationFlag{Name: "upload-age", Value: retention.DefaultUploadAge, Usage: "sweep: `TIME` after which an unfinished upload is aborted"},
 		outputFlag(),
+		retentionFlag(),
 	}, connectFlags()...)
-	return command(&urfave.Command{Name: "storage", Usage: "list, read, write, copy and check objects", Flags: flags},
+	return command(&urfave.Command{Name: "storage", Usage: "list, read, write, copy and check objects; sweep what retention rules let go", Flags: flags},
 		strings.Join(storageWords(), "|")+" …", "baas storage ls runs/statements/", p.storage)
 }
 
@@ -62,6 +70,9 @@ func (a storageArgs) word(i int) string {
 
 func (p *Program) storage(c *urfave.Context) error {
 	name := c.Args().First()
+	if name == sweepWord {
+		return p.storageSweep(c)
+	}
 	verb, ok := storageVerbs[name]
 	if !ok {
 		hint := "expected " + strings.Join(storageWords(), ", ")
@@ -82,6 +93,8 @@ func (p *Program) storage(c *urfave.Context) error {
 		return usagef("--limit is %d: expected a number above 0", a.limit)
 	case a.to != "" && name != "cp":
 		return usagef("--to is for cp")
+	case c.String("app") != "" || c.Bool("dry-run"):
+		return usagef("--app and --dry-run are for sweep")
 	}
 	t, err := p.target(c)
 	if err != nil && (t.Storage == "" || !errors.Is(err, errNoPlatform)) {
@@ -95,6 +108,9 @@ func (p *Program) storage(c *urfave.Context) error {
 		return err
 	}
 	defer store.Close()
+	if p.Shrink != nil {
+		p.Shrink()
+	}
 	return verb.do(p, c.Context, store, a)
 }
 

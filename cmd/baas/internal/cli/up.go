@@ -27,7 +27,7 @@ func (p *Program) upCommand() *urfave.Command {
 		&urfave.Float64Flag{Name: "cpus", Usage: "CPUs `N` that each agent offers (default: the machine's)"},
 		&urfave.IntFlag{Name: "mem", Usage: "memory `MB` that each agent offers (default: at least half of the machine's)"},
 		&urfave.BoolFlag{Name: "keep-tasks", Usage: "let running tasks live on when this command is stopped"},
-		executorFlag(), verboseFlag(),
+		retentionFlag(), executorFlag(), verboseFlag(),
 	}
 	flags = append(flags, secretsFlags()...)
 	return command(&urfave.Command{Name: "up", Usage: "run a whole platform on this machine until Ctrl-C", Flags: flags}, "",
@@ -46,6 +46,9 @@ func (p *Program) up(c *urfave.Context) error {
 		return err
 	}
 	if o.Users, err = users(c); err != nil {
+		return err
+	}
+	if o.Retention, err = p.retention(c); err != nil {
 		return err
 	}
 	o.Persistent = true

@@ -4,14 +4,17 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strconv"
 	"time"
 
 	urfave "github.com/urfave/cli/v2"
 
 	"github.com/baas-batch/baas/api"
+	"github.com/baas-batch/baas/flow"
 	"github.com/baas-batch/baas/images"
 	"github.com/baas-batch/baas/mesos"
 	"github.com/baas-batch/baas/secrets"
+	"github.com/baas-batch/baas/tasklet"
 )
 
 // WorkerOptions say what a worker joins.
@@ -33,6 +36,8 @@ type WorkerOptions struct {
 	Images        *images.Pinner // nil: tags stay as they are
 	Users         []string       // see worker.Config
 	Volumes       []string       // the same
+	Retention     flow.Retention // of apps whose flow has no rules
+	CacheSize     string         // see tasklet.EnvCacheSize; "" leaves it to the executors
 	Logger        *slog.Logger
 	// Started is called once, when the worker serves.
 	Started func()
@@ -50,6 +55,8 @@ func (p *Program) workerCommand() *urfave.Command {
 		&urfave.DurationFlag{Name: "lease", Value: api.DefaultLeaseTimeout, Usage: "`TIME` a leader may be silent; the first worker decides"},
 		&urfave.BoolFlag{Name: "remote-regions", Usage: "use agents in other regions than the master's too"},
 		&urfave.StringFlag{Name: "metrics", Usage: "`HOST:PORT` to offer metrics to Prometheus at (BAAS_METRICS)"},
+		&urfave.StringFlag{Name: "cache-size", Usage: "`SIZE` of each executor's file cache, such as 20GiB (BAAS_CACHE_SIZE)"},
+		retentionFlag(),
 		&urfave.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "log errors only"},
 	}, slices.Concat(accessFlags(), imageFlags(), secretsFlags(), connectFlags())...)
 	return command(&urfave.Command{Name: "worker", Usage: "run a worker for a Temporal and a Mesos cluster until Ctrl-C", Flags: flags}, "",
@@ -104,6 +111,12 @@ func (p *Program) worker(c *urfave.Context) error {
 	if o.Volumes, err = volumes(c); err != nil {
 		return err
 	}
+	if o.Retention, err = p.retention(c); err != nil {
+		return err
+	}
+	if o.CacheSize, err = p.cacheSize(c); err != nil {
+		return err
+	}
 	o.Started = func() { fmt.Fprintf(p.Stderr, "The worker serves; stop it with Ctrl-C.\n") }
 	ctx, cancel := p.untilInterrupt(c.Context)
 	defer cancel()
@@ -112,6 +125,19 @@ func (p *Program) worker(c *urfave.Context) error {
 		return nil // stopped on request
 	}
 	return err
+}
+
+// cacheSize gives a number of bytes as text; "" when none was given.
+func (p *Program) cacheSize(c *urfave.Context) (string, error) {
+	text := p.flagOr(c, "cache-size", tasklet.EnvCacheSize)
+	if text == "" || text == "0" {
+		return text, nil
+	}
+	n, err := flow.ParseSize(text)
+	if err != nil {
+		return "", usagef("--cache-size: %v", err)
+	}
+	return strconv.FormatInt(n, 10), nil
 }
 
 // flagOr reads a flag that was given, else a variable, else the flag's default.

@@ -49,6 +49,7 @@ type Config struct {
 	Catalog   flow.Catalog
 	Secrets   *secrets.Keeper // nil for none
 	Users     []string        // see worker.Config
+	Retention flow.Retention
 	Logger    *slog.Logger
 
 	// Port and UIPort are those of Temporal, preferred; 0: those of the last time.
@@ -131,7 +132,10 @@ func (p *Platform) partsConfig() (platform.Config, error) {
 		Dir: p.config.DataDir, StoreDir: filepath.Join(p.config.DataDir, datadir.Store), StorageURL: p.config.Storage,
 		Executor: p.config.Executor, Logger: p.config.Logger,
 		TemporalPort: p.config.Port, UIPort: p.config.UIPort,
-		Worker: func(w *worker.Config) { w.Secrets, w.Users = p.config.Secrets, p.config.Users },
+		Worker: func(w *worker.Config) {
+			w.Secrets, w.Users = p.config.Secrets, p.config.Users
+			w.Retention, w.NoSweep = p.config.Retention, p.config.Ephemeral
+		},
 	}
 	for range max(1, p.config.Agents) {
 		config.Mesos.Agents = append(config.Mesos.Agents, embeddedmesos.AgentConfig{Resources: p.config.resources()})
