@@ -8,8 +8,7 @@ COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
 ARG VERSION=dev
-# The tag leaves out Google's gRPC storage client, as the releases of Temporal do: 12 MB.
-RUN go build -tags disable_grpc_modules -trimpath -ldflags="-s -w" -o /out/ ./cmd/baas ./cmd/baas-executor \
+RUN go build -trimpath -ldflags="-s -w" -o /out/ ./cmd/baas ./cmd/baas-executor \
  && mkdir -p /out/data/store /out/tmp
 
 FROM debian:trixie-20260406-slim AS certificates

@@ -31,6 +31,7 @@ need java default-jre-headless
 need /usr/share/zookeeper/bin/zkServer.sh zookeeper
 need memcached memcached
 need swift-proxy-server swift-proxy swift-account swift-container swift-object
+need faketime faketime
 
 STATICCHECK=honnef.co/go/tools/cmd/staticcheck@v0.8.2
 WORKFLOWCHECK=go.temporal.io/sdk/contrib/tools/workflowcheck@v0.6.0
@@ -51,8 +52,7 @@ echo "== servers"
 VERSITYGW=$(sed -n 's/^const versitygw = "\(.*\)"$/\1/p' tests/servers/versity.go)
 [ -x bin/tools/versitygw ] || CGO_ENABLED=0 GOBIN="$PWD/bin/tools" go install "$VERSITYGW"
 echo "== binaries"
-# The tag leaves out Google's gRPC storage client, as the releases of Temporal do: 12 MB.
-CGO_ENABLED=0 go build -tags disable_grpc_modules -trimpath -ldflags='-s -w' -o bin/ ./cmd/...
+CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o bin/ ./cmd/...
 size=$(wc -c <bin/baas-executor)
 echo "baas-executor: $((size / 1024)) KiB"
 [ "$size" -lt $((15 * 1024 * 1024)) ] || { echo "baas-executor is over 15 MB" >&2; exit 1; }

@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -27,10 +26,10 @@ var streamSize = flag.Int64("stream", 1<<30, "bytes of a stream in BenchmarkStor
 //
 //	put-ratio, get-ratio: throughput of baas to that of the client, medians
 //	put-MB/s, get-MB/s:   of baas
-//	put-rss-MB, get-rss-MB: peak resident memory of the process of baas
 //
 // The clients are `aws s3 cp` and `swift`, the latter with segments as large as the
 // largest that baas makes of such a stream; where there is none, the ratio is left out.
+// What the process takes of the memory, tests/stream measures.
 func BenchmarkStorage(b *testing.B) {
 	b.Run("s3", func(b *testing.B) {
 		server := servers.StartS3(b, nil)
@@ -53,12 +52,6 @@ func BenchmarkStorage(b *testing.B) {
 	})
 }
 
-// transfer is one stream through one process.
-type transfer struct {
-	took time.Duration
-	rss  int64 // bytes
-}
-
 func benchStreams(b *testing.B, url string, theirPut, theirGet []string) {
 	baas := harness.Binary(b, "baas")
 	ourPut := []string{baas, "storage", "put", "--storage", url, "-", "ours"}
@@ -70,7 +63,7 @@ func benchStreams(b *testing.B, url string, theirPut, theirGet []string) {
 	}
 	block := make([]byte, 8<<20)
 	rand.Read(block)
-	var puts, gets, theirPuts, theirGets []transfer
+	var puts, gets, theirPuts, theirGets []time.Duration
 	for b.Loop() {
 		puts = append(puts, stream(b, ourPut, block))
 		gets = append(gets, stream(b, ourGet, nil))
@@ -79,9 +72,8 @@ func benchStreams(b *testing.B, url string, theirPut, theirGet []string) {
 			theirGets = append(theirGets, stream(b, theirGet, nil))
 		}
 	}
-	report := func(name string, ours, theirs []transfer) {
+	report := func(name string, ours, theirs []time.Duration) {
 		b.ReportMetric(float64(*streamSize)/1e6/median(ours).Seconds(), name+"-MB/s")
-		b.ReportMetric(float64(peak(ours))/1e6, name+"-rss-MB")
 		if compare {
 			b.ReportMetric(median(theirs).Seconds()/median(ours).Seconds(), name+"-ratio")
 		}
@@ -92,7 +84,7 @@ func benchStreams(b *testing.B, url string, theirPut, theirGet []string) {
 }
 
 // stream runs a program that is to read the stream, or with a nil block to write it.
-func stream(b *testing.B, args []string, block []byte) transfer {
+func stream(b *testing.B, args []string, block []byte) time.Duration {
 	b.Helper()
 	cmd := exec.Command(args[0], args[1:]...)
 	var said bytes.Buffer
@@ -109,7 +101,7 @@ func stream(b *testing.B, args []string, block []byte) transfer {
 	if block == nil && got.n != *streamSize {
 		b.Fatalf("%s gave %d bytes of %d", args[0], got.n, *streamSize)
 	}
-	return transfer{took, cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss << 10}
+	return took
 }
 
 // endless repeats a block that does not compress, at different offsets.
@@ -131,14 +123,7 @@ func (c *counter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func median(list []transfer) time.Duration {
-	sorted := slices.SortedFunc(slices.Values(list), func(a, b transfer) int { return int(a.took - b.took) })
-	return sorted[len(sorted)/2].took
-}
-
-func peak(list []transfer) (most int64) {
-	for _, t := range list {
-		most = max(most, t.rss)
-	}
-	return most
+func median(list []time.Duration) time.Duration {
+	sorted := slices.Sorted(slices.Values(list))
+	return sorted[len(sorted)/2]
 }

@@ -32,8 +32,7 @@ func Build(t testing.TB, output, pkg string) {
 }
 
 func build(output, pkg string) error {
-	// The tag leaves out Google's gRPC storage client, as the releases of Temporal do: 12 MB.
-	cmd := exec.Command("go", "build", "-trimpath", "-tags", "disable_grpc_modules", "-o", output, "github.com/baas-batch/baas/"+pkg)
+	cmd := exec.Command("go", "build", "-trimpath", "-o", output, "github.com/baas-batch/baas/"+pkg)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("build of %s: %w\n%s", pkg, err, out)

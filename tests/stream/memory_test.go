@@ -23,13 +23,10 @@ import (
 
 var size = flag.Int64("stream", 256<<20, "bytes of a stream")
 
-const (
-	// own bounds what a process takes of the machine's memory: its anonymous pages.
-	own = 60 << 20
-	// whole bounds its peak, with the pages of the program's file that it maps, which
-	// are most of it.
-	whole = 100_000_000
-)
+// own bounds what a process takes of the machine's memory: its anonymous pages. Its
+// peak counts the pages of the program's file too, most of which the start maps; how
+// many is the page cache's affair.
+const own = 60 << 20
 
 func TestMemory(t *testing.T) {
 	baas := install(t)
@@ -79,8 +76,8 @@ func measure(t *testing.T, baas, url string) {
 	}
 	for what, m := range map[string]memory{"put": put, "get": get} {
 		t.Logf("%s of %d MB: own %d MB, peak %d MB; peak of the start %d MB", what, *size/1e6, m.own/1e6, m.peak/1e6, start.peak/1e6)
-		if m.own == 0 || m.own > own || m.peak > whole {
-			t.Errorf("%s takes %d bytes of its own, at most %d in all", what, m.own, m.peak)
+		if m.own == 0 || m.own > own {
+			t.Errorf("%s takes %d bytes of its own", what, m.own)
 		}
 	}
 }
