@@ -38,6 +38,7 @@ type entry struct {
 	packs       []*pack     // in Mesos, or on their way there
 	generations map[int]int // highest one used, by first partition
 	results     map[int]tasklet.Result
+	joining     map[string]bool         // uploads whose parts are being joined, by ID
 	losses      map[int]*loss           // of unfinished packs, by first partition
 	ends        map[string]mesos.Update // how adopted tasks were lost, by ID
 	replaced    int
@@ -104,6 +105,7 @@ func newEntry(h *Handoff, key tasklet.ActivityKey) *entry {
 		log:         h.cfg.Logger.With("workflow", key.WorkflowID, "activity", key.ActivityID),
 		generations: make(map[int]int),
 		results:     make(map[int]tasklet.Result),
+		joining:     make(map[string]bool),
 		losses:      make(map[int]*loss),
 		ends:        make(map[string]mesos.Update),
 		since:       time.Now().UTC().Truncate(time.Second), // for people

@@ -168,6 +168,18 @@ func (r *rig) settle() {
 	}
 }
 
+// answerTo gives the answer to a request of an executor; false if there is none.
+func (r *rig) answerTo(request string) (tasklet.Grant, bool) {
+	r.mu2.Lock()
+	defer r.mu2.Unlock()
+	for _, g := range r.granted {
+		if g.ID == request {
+			return g, true
+		}
+	}
+	return tasklet.Grant{}, false
+}
+
 // Temporal
 
 func (r *rig) CompleteActivity(_ context.Context, _ []byte, _ any, err error) error {

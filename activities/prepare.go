@@ -15,7 +15,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/temporal"
 
 	"github.com/baas-batch/baas/api"
@@ -33,8 +32,6 @@ type Preparer struct {
 	Settings api.Settings
 	// Images pins images to digests; nil leaves their names as they are.
 	Images ImagePinner
-	// Retained is told that a run with retention rules has ended; nil: nobody is.
-	Retained func(context.Context) error
 }
 
 // maxBundle bounds what a bundle may unpack to, in bytes.
@@ -72,6 +69,9 @@ func (p *Preparer) Prepare(ctx context.Context, in api.PrepareInput) (api.Prepar
 	if err != nil {
 		return r, invalid(err)
 	}
+	if err := p.checkGiven(ctx, f.Name, params); err != nil {
+		return r, err
+	}
 	pinned, err := p.pin(ctx, f)
 	if err != nil {
 		return r, err
@@ -81,6 +81,18 @@ func (p *Preparer) Prepare(ctx context.Context, in api.PrepareInput) (api.Prepar
 		Flow:   *f, Bundle: &source.Bundle, Owner: api.AdhocOwner,
 		Params: params, Identity: f.IdentityDigest(params), Settings: p.Settings,
 	}, nil
+}
+
+// checkGiven refuses parameters that name objects of a run that is being swept.
+func (p *Preparer) checkGiven(ctx context.Context, app string, params any) error {
+	given, err := json.Marshal(params)
+	if err != nil {
+		return invalid(err)
+	}
+	if err = retention.CheckGiven(ctx, p.Store, app, given); errors.Is(err, retention.ErrSwept) {
+		return invalid(fmt.Errorf("parameters: %w", err))
+	}
+	return err
 }
 
 func invalid(err error) error {
@@ -174,13 +186,6 @@ func (p *Preparer) SaveInstance(ctx context.Context, state api.RunState) error {
 	if err := retention.Save(ctx, p.Store, state); err != nil {
 		return err
 	}
-	if _, err = storage.PutBytes(ctx, p.Store, api.InstanceKey(state.App, digest), data); err != nil {
-		return err
-	}
-	if state.Retention != nil && p.Retained != nil {
-		if err := p.Retained(ctx); err != nil { // the next run tries again
-			activity.GetLogger(ctx).Warn("the nightly sweep is not scheduled", "error", err)
-		}
-	}
-	return nil
+	_, err = storage.PutBytes(ctx, p.Store, api.InstanceKey(state.App, digest), data)
+	return err
 }

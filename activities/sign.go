@@ -148,7 +148,7 @@ func (e *entry) report(id tasklet.TaskID, m mesos.Message, r tasklet.Report) {
 		e.answerSecrets(p, m, *r.Request)
 		return
 	}
-	if grant, ok := e.grant(p, *r.Request); ok { // else the executor asks again
+	if grant, ok := e.grant(p, m, *r.Request); ok { // else the executor asks again
 		e.send(m, r.TaskID, grant)
 	}
 }
@@ -177,7 +177,7 @@ func progressText(p tasklet.Progress) string {
 }
 
 // grant answers a request; false when it cannot be answered now.
-func (e *entry) grant(p *pack, r tasklet.Request) (tasklet.Grant, bool) {
+func (e *entry) grant(p *pack, m mesos.Message, r tasklet.Request) (tasklet.Grant, bool) {
 	g := tasklet.Grant{ID: r.ID}
 	method, key, err := e.object(p, r)
 	if errors.Is(err, errNeedsInput) {
@@ -186,8 +186,7 @@ func (e *entry) grant(p *pack, r tasklet.Request) (tasklet.Grant, bool) {
 		return g, false
 	}
 	if errors.Is(err, errNotNow) {
-		e.log.Warn("cannot answer an executor; it asks again", "error", err)
-		return g, false
+		return e.granted(g, key, err)
 	}
 	if err != nil {
 		g.Error = err.Error()
@@ -197,21 +196,32 @@ func (e *entry) grant(p *pack, r tasklet.Request) (tasklet.Grant, bool) {
 		g.Error = fmt.Sprintf("the task may not write its %s", r.Role)
 		return g, true
 	}
-	if r.Multipart != nil {
-		err = e.multipart(&g, key, *r.Multipart)
-	} else {
+	switch {
+	case r.Multipart == nil:
 		s := e.signer(0)
 		signed := s.url(key, method)
 		g.URL, g.Header, err = signed.URL, signed.Header, s.err
-	}
-	switch {
-	case errors.Is(err, storage.ErrNotExist), errors.Is(err, storage.ErrInvalidKey):
-		g.Error = err.Error()
-	case err != nil:
-		e.log.Warn("cannot sign; the executor asks again", "key", key, "error", err)
+	case len(r.Multipart.Complete) > 0:
+		e.join(p, m, key, r)
 		return g, false
+	default:
+		err = e.multipart(&g, key, *r.Multipart)
 	}
-	return g, true
+	return e.granted(g, key, err)
+}
+
+// granted tells whether a grant can go out: not where storage may answer otherwise
+// later.
+func (e *entry) granted(g tasklet.Grant, key string, err error) (tasklet.Grant, bool) {
+	switch {
+	case err == nil:
+		return g, true
+	case errors.Is(err, storage.ErrNotExist), errors.Is(err, storage.ErrInvalidKey), errors.Is(err, storage.ErrInvalidPart):
+		g.Error = err.Error()
+		return g, true
+	}
+	e.log.Warn("cannot answer an executor; it asks again", "key", key, "error", err)
+	return g, false
 }
 
 var (
@@ -278,53 +288,4 @@ func (e *entry) inputKey(r tasklet.Request) (string, error) {
 		}
 	}
 	return "", fmt.Errorf("the task has no such %s", r.Role)
-}
-
-// multipart moves an upload on.
-func (e *entry) multipart(g *tasklet.Grant, key string, m tasklet.Multipart) (err error) {
-	ctx, cancel := e.h.call()
-	defer cancel()
-	store := e.h.cfg.Store
-	switch {
-	case m.Begin:
-		g.UploadID, err = store.CreateUpload(ctx, key)
-		g.PartSize = partSize(m.Size, store.Capabilities())
-	case m.Abort:
-		err = store.AbortUpload(ctx, key, m.UploadID)
-		g.Done = err == nil
-	case len(m.Complete) > 0:
-		parts := make([]storage.UploadPart, len(m.Complete))
-		for i, p := range m.Complete {
-			parts[i] = storage.UploadPart{Number: p.Number, ETag: p.ETag}
-		}
-		_, err = store.CompleteUpload(ctx, key, m.UploadID, parts)
-		g.UploadID, g.Done = m.UploadID, err == nil
-	default:
-		g.UploadID = m.UploadID
-		g.Parts = make(map[int]string, len(m.Sign))
-		for _, n := range m.Sign[:min(len(m.Sign), maxSignedParts)] {
-			signed, err := store.SignPart(ctx, key, m.UploadID, n, storage.SignOptions{
-				Method: http.MethodPut, Expires: e.signer(0).expires,
-			})
-			if err != nil {
-				return err
-			}
-			g.Parts[n], g.Header = signed.URL, signed.Header
-		}
-	}
-	return err
-}
-
-const (
-	maxSignedParts = 100
-	minPartSize    = 16 << 20 // bytes
-)
-
-// partSize is large enough for size, or for a stream of 150 GB when it is not known.
-func partSize(size int64, c storage.Capabilities) int64 {
-	part := max(minPartSize, c.MinPartSize)
-	if c.MaxParts > 0 {
-		part = max(part, size/int64(c.MaxParts)+1)
-	}
-	return part
 }

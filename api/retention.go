@@ -6,6 +6,16 @@ import (
 	"github.com/baas-batch/baas/flow"
 )
 
+// StoreHomeKey holds a StoreHome: whose runs the store holds.
+const StoreHomeKey = "temporal.json"
+
+// StoreHome is the Temporal namespace whose runs a store holds. The first worker on the
+// store writes it, or the first sweep; sweeps for another one refuse.
+type StoreHome struct {
+	Namespace   string `json:"namespace"`
+	NamespaceID string `json:"namespace_id"`
+}
+
 // RunRecord is what storage knows of a run that has ended. It lies among the run's
 // objects and is the last of them to go. SaveInstance writes it.
 type RunRecord struct {
@@ -21,9 +31,12 @@ type RunRecord struct {
 	// The sweep has written this one when it first saw the run, and Ended is then.
 	Found bool `json:"found,omitempty"`
 	// Sweep tells what is left of the objects. It is written before the first of
-	// them goes: a run that would use objects of this one must look here after it has
-	// started, and the sweep asks for open runs after it has written this, so that
-	// one of the two always sees the other.
+	// them goes, is never taken back, and the sweep asks for open runs once more
+	// after that. Prepare looks here for the runs that parameters name. So an open
+	// run sees the mark, or the sweep sees the run: at once if it is of the same
+	// instance, else as soon as Temporal's listing shows it, a second or so after its
+	// start. Only a run that looked here before the mark, and is not listed when the
+	// sweep asks, may miss objects that it was given.
 	Sweep SweepStage `json:"sweep,omitempty"`
 }
 

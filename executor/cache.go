@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -12,15 +13,17 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/baas-batch/baas/tasklet/tree"
 )
 
-// AutoCache keeps the cache within 10 GiB and a tenth of the disk's free space,
-// and empties it for good once a task with a disk limit comes: the agent may then
-// count the cache against that limit (disk/du with --enforce_container_disk_quota).
+// AutoCache keeps the cache within 10 GiB and a tenth of the disk's free space, also
+// when that becomes less, and empties it for good once a task with a disk limit comes:
+// the agent may then count the cache against that limit (disk/du with
+// --enforce_container_disk_quota).
 const AutoCache = -1
 
 const (
@@ -34,8 +37,9 @@ const (
 // fetched. A nil cache is empty and stays so.
 type cache struct {
 	dir  string
-	size int64 // bytes, or AutoCache
-	min  int64 // bytes of a file that is kept
+	size int64        // bytes, or AutoCache
+	free func() int64 // bytes of the disk that are left
+	min  int64        // bytes of a file that is kept
 	log  *slog.Logger
 
 	mu     sync.Mutex
@@ -63,7 +67,7 @@ func newCache(dir string, size, smallest int64, log *slog.Logger) (*cache, error
 		return nil, err
 	}
 	return &cache{
-		dir: dir, size: size, min: smallest, log: log,
+		dir: dir, size: size, min: smallest, log: log, free: func() int64 { return freeSpace(dir) },
 		files: map[string]*cached{}, order: list.New(), turns: map[string]chan struct{}{},
 	}, nil
 }
@@ -73,12 +77,41 @@ func (c *cache) limit() int64 {
 	if c.off || c.size != AutoCache {
 		return max(c.size, 0)
 	}
+	return min(autoCacheMost, (c.free()+c.used)/autoCacheShare)
+}
+
+// freeSpace of a directory's disk, in bytes; 0 where the kernel does not tell.
+func freeSpace(dir string) int64 {
 	var disk unix.Statfs_t
-	if err := unix.Statfs(c.dir, &disk); err != nil {
+	if err := unix.Statfs(dir, &disk); err != nil {
 		return 0
 	}
-	free := int64(disk.Bavail)*int64(disk.Bsize) + c.used
-	return min(autoCacheMost, free/autoCacheShare)
+	return int64(disk.Bavail) * int64(disk.Bsize)
+}
+
+// watch keeps an AutoCache within its share while others fill the disk.
+func (c *cache) watch(ctx context.Context, every time.Duration) {
+	if c.size != AutoCache {
+		return
+	}
+	for pause(ctx, every) {
+		c.shrink()
+	}
+}
+
+func (c *cache) shrink() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.used == 0 {
+		return
+	}
+	victims, _ := c.oldest(c.used - c.limit())
+	for _, e := range victims {
+		c.remove(e)
+	}
+	if len(victims) > 0 {
+		c.log.Info("cache made smaller: the disk fills up", "files", len(victims), "left", c.used)
+	}
 }
 
 // wants tells whether a file is worth keeping.
@@ -92,9 +125,9 @@ func (c *cache) wants(digest string, size int64) bool {
 }
 
 // turn waits until nobody else fetches the same content, and gives the function
-// that ends this turn.
-func (c *cache) turn(ctx context.Context, digest string, size int64) (end func(), err error) {
-	if !c.wants(digest, size) {
+// that ends this turn. What will not be kept is not worth waiting for.
+func (c *cache) turn(ctx context.Context, digest string, kept bool) (end func(), err error) {
+	if !kept {
 		return func() {}, nil
 	}
 	for {
@@ -121,8 +154,8 @@ func (c *cache) turn(ctx context.Context, digest string, size int64) (end func()
 }
 
 // take copies a file into dst, which is empty, and checks its hash. What is not
-// as it was put in is thrown away, and dst is empty again.
-func (c *cache) take(digest string, size int64, dst *os.File) bool {
+// as it was put in is thrown away. Where it gives false, dst is empty again.
+func (c *cache) take(ctx context.Context, digest string, size int64, dst *os.File) bool {
 	if c == nil {
 		return false
 	}
@@ -135,30 +168,32 @@ func (c *cache) take(digest string, size int64, dst *os.File) bool {
 	e.users++
 	c.order.MoveToFront(e.place)
 	c.mu.Unlock()
-	err := c.copyOut(e, dst)
+	err := c.copyOut(ctx, e, dst)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e.users--
 	if err == nil {
 		return true
 	}
-	c.log.Warn("cached file not used", "sha256", digest, "error", err)
-	c.remove(e)
+	if ctx.Err() == nil {
+		c.log.Warn("cached file not used", "sha256", digest, "error", err)
+		c.remove(e)
+	}
 	_, _ = dst.Seek(0, io.SeekStart)
 	_ = dst.Truncate(0)
 	return false
 }
 
-func (c *cache) copyOut(e *cached, dst *os.File) error {
+func (c *cache) copyOut(ctx context.Context, e *cached, dst *os.File) error {
 	src, err := os.Open(c.path(e.digest))
 	if err != nil {
 		return err
 	}
 	defer src.Close()
-	if err := clone(dst, src); err != nil {
+	if err := clone(ctx, dst, src); err != nil {
 		return err
 	}
-	have, err := hashReader(dst, e.size+1)
+	have, err := hashReader(ctx, dst, e.size+1)
 	if err == nil && have != e.digest {
 		err = fmt.Errorf("it has SHA-256 %.12s…", have)
 	}
@@ -166,8 +201,8 @@ func (c *cache) copyOut(e *cached, dst *os.File) error {
 }
 
 // keepCopy keeps a copy of a file with that hash.
-func (c *cache) keepCopy(digest string, size int64, f *os.File) {
-	c.keep(digest, size, func(path string) error {
+func (c *cache) keepCopy(ctx context.Context, digest string, size int64, f *os.File) {
+	c.keep(ctx, digest, size, func(path string) error {
 		dst, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 		if err != nil {
 			return err
@@ -176,19 +211,19 @@ func (c *cache) keepCopy(digest string, size int64, f *os.File) {
 		if _, err := f.Seek(0, io.SeekStart); err != nil {
 			return err
 		}
-		return clone(dst, f)
+		return clone(ctx, dst, f)
 	})
 }
 
 // keepFile keeps a file that nobody changes any more, and makes it ours. One that
 // has other names stays what it is there, and a copy is kept.
-func (c *cache) keepFile(digest string, size int64, f *os.File) {
+func (c *cache) keepFile(ctx context.Context, digest string, size int64, f *os.File) {
 	var st unix.Stat_t
 	if unix.Fstat(int(f.Fd()), &st) != nil || st.Nlink != 1 {
-		c.keepCopy(digest, size, f)
+		c.keepCopy(ctx, digest, size, f)
 		return
 	}
-	c.keep(digest, size, func(path string) error {
+	c.keep(ctx, digest, size, func(path string) error {
 		err := unix.Linkat(unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", f.Fd()), unix.AT_FDCWD, path, unix.AT_SYMLINK_FOLLOW)
 		if err == nil {
 			err = f.Chown(os.Geteuid(), os.Getegid())
@@ -200,7 +235,7 @@ func (c *cache) keepFile(digest string, size int64, f *os.File) {
 	})
 }
 
-func (c *cache) keep(digest string, size int64, put func(path string) error) {
+func (c *cache) keep(ctx context.Context, digest string, size int64, put func(path string) error) {
 	if !c.wants(digest, size) || !c.reserve(digest, size) {
 		return
 	}
@@ -221,7 +256,7 @@ func (c *cache) keep(digest string, size int64, put func(path string) error) {
 	}
 	c.used -= size
 	_ = os.Remove(temp)
-	if err != nil {
+	if err != nil && ctx.Err() == nil {
 		c.log.Warn("file not kept in the cache", "sha256", digest, "error", err)
 	}
 }
@@ -235,14 +270,8 @@ func (c *cache) reserve(digest string, size int64) bool {
 		return false
 	}
 	over := c.used + size - c.limit()
-	var victims []*cached
-	for place := c.order.Back(); place != nil && over > 0; place = place.Prev() {
-		if e := place.Value.(*cached); e.users == 0 {
-			victims = append(victims, e)
-			over -= e.size
-		}
-	}
-	if over > 0 {
+	victims, sum := c.oldest(over)
+	if sum < over {
 		return false
 	}
 	for _, e := range victims {
@@ -250,6 +279,18 @@ func (c *cache) reserve(digest string, size int64) bool {
 	}
 	c.used += size
 	return true
+}
+
+// oldest picks what is longest unused, until it has so many bytes, if there are
+// so many. With mu held.
+func (c *cache) oldest(bytes int64) (found []*cached, sum int64) {
+	for place := c.order.Back(); place != nil && sum < bytes; place = place.Prev() {
+		if e := place.Value.(*cached); e.users == 0 {
+			found = append(found, e)
+			sum += e.size
+		}
+	}
+	return found, sum
 }
 
 // remove removes a file, once. With mu held.
@@ -283,12 +324,23 @@ func (c *cache) limited() {
 
 func (c *cache) path(digest string) string { return filepath.Join(c.dir, digest) }
 
+// cloneStep is how many bytes are copied at a time: a kill waits for one step.
+const cloneStep = 8 << 20
+
 // clone copies src from where it stands to an empty file, without moving bytes
 // where the file system can share them.
-func clone(dst, src *os.File) error {
+func clone(ctx context.Context, dst, src *os.File) error {
 	if unix.IoctlFileClone(int(dst.Fd()), int(src.Fd())) == nil {
 		return nil
 	}
-	_, err := dst.ReadFrom(src) // copy_file_range, where it can
-	return err
+	for ctx.Err() == nil {
+		_, err := io.CopyN(dst, src, cloneStep) // copy_file_range, where it can
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return context.Cause(ctx)
 }

@@ -9,8 +9,10 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/baas-batch/baas/tasklet"
 )
@@ -174,7 +176,7 @@ func file(t *testing.T, content []byte) (*os.File, string) {
 	if _, err := f.Write(content); err != nil {
 		t.Fatal(err)
 	}
-	sum, err := hashReader(f, int64(len(content)))
+	sum, err := hashReader(t.Context(), f, int64(len(content)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -188,7 +190,7 @@ func taken(t *testing.T, c *cache, sum string, size int64) bool {
 		t.Fatal(err)
 	}
 	defer dst.Close()
-	return c.take(sum, size, dst)
+	return c.take(t.Context(), sum, size, dst)
 }
 
 // What another process has left, whole or not, is not taken over.
@@ -222,12 +224,12 @@ func TestCacheForgetsWhatIsLongestUnused(t *testing.T) {
 			taken(t, c, sums[0], 300) // now the second is the oldest
 			c.files[sums[2]].users++  // and this is being copied
 		}
-		c.keepCopy(sum, 300, f)
+		c.keepCopy(t.Context(), sum, 300, f)
 	}
 	f, large := file(t, make([]byte, 800))
-	c.keepCopy(large, 800, f) // finds no room beside what is in use
+	c.keepCopy(t.Context(), large, 800, f) // finds no room beside what is in use
 	g, tiny := file(t, make([]byte, 9))
-	c.keepCopy(tiny, 9, g)
+	c.keepCopy(t.Context(), tiny, 9, g)
 	for i, want := range []bool{true, false, true, true} {
 		if have := taken(t, c, sums[i], 300); have != want {
 			t.Errorf("%d: %v", i, have)
@@ -237,6 +239,92 @@ func TestCacheForgetsWhatIsLongestUnused(t *testing.T) {
 		t.Error("it holds what it should not")
 	}
 	if left, err := os.ReadDir(c.dir); err != nil || len(left) != 3 || c.used != 900 {
+		t.Errorf("%v, %v, %d bytes", left, err, c.used)
+	}
+}
+
+// endsAfter is a context that ends when it has been asked so many times.
+type endsAfter struct {
+	context.Context
+	left atomic.Int32
+}
+
+func (e *endsAfter) Err() error {
+	if e.left.Add(-1) < 0 {
+		return context.Canceled
+	}
+	return nil
+}
+
+// Who is killed does not wait for large copies, and spoils nothing for others.
+func TestCacheLetsGo(t *testing.T) {
+	const size = 3 * cloneStep
+	c, err := newCache(filepath.Join(t.TempDir(), "cache"), 2*size, 10, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, sum := file(t, bytes.Repeat([]byte("x"), size))
+	ended, end := context.WithCancel(t.Context())
+	end()
+	c.keepCopy(ended, sum, size, f)
+	if left, err := os.ReadDir(c.dir); err != nil || c.used > 0 || len(left) > 0 {
+		t.Errorf("kept %v, %d bytes, %v", left, c.used, err)
+	}
+	c.keepCopy(t.Context(), sum, size, f)
+	for asked := range int32(12) {
+		dst, _ := file(t, nil)
+		ctx := &endsAfter{Context: t.Context()}
+		ctx.left.Store(asked)
+		if c.take(ctx, sum, size, dst) || ctx.left.Load() >= 0 {
+			t.Errorf("taken, %d of %d left", ctx.left.Load(), asked)
+		}
+		if info, err := dst.Stat(); err != nil || info.Size() > 0 {
+			t.Errorf("%d bytes, %v", info.Size(), err)
+		}
+		if ctx.left.Load() < -20 {
+			t.Errorf("it went on for %d steps", -ctx.left.Load())
+		}
+	}
+	if !taken(t, c, sum, size) {
+		t.Error("it is gone")
+	}
+}
+
+// The cache gives way when others fill the disk, but for what is being copied.
+func TestCacheGivesWay(t *testing.T) {
+	c, err := newCache(filepath.Join(t.TempDir(), "cache"), AutoCache, 10, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var others atomic.Int64
+	c.free = func() int64 { return 100_000 - others.Load() - c.used }
+	var sums []string
+	for i := range 9 {
+		f, sum := file(t, bytes.Repeat([]byte{byte(i)}, 1000))
+		c.keepCopy(t.Context(), sum, 1000, f)
+		sums = append(sums, sum)
+	}
+	if c.used != 9000 {
+		t.Fatalf("%d bytes kept", c.used)
+	}
+	c.files[sums[0]].users++
+	ctx, stop := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() { c.watch(ctx, time.Millisecond) })
+	others.Store(60_000)
+	eventually(t, "smaller cache", func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return c.used <= 4000
+	})
+	stop()
+	wg.Wait()
+	for i, sum := range sums {
+		if want, have := i == 0 || i > 5, taken(t, c, sum, 1000); have != want {
+			t.Errorf("%d: %v", i, have)
+		}
+	}
+	if left, err := os.ReadDir(c.dir); err != nil || len(left) != 4 || c.used != 4000 {
 		t.Errorf("%v, %v, %d bytes", left, err, c.used)
 	}
 }
@@ -257,13 +345,13 @@ func TestCacheUnderManyHands(t *testing.T) {
 			for n := range 60 {
 				i := (n*7 + worker) % 10
 				size := int64(1000 * (i + 1))
-				end, err := c.turn(context.Background(), sums[i], size)
+				end, err := c.turn(t.Context(), sums[i], true)
 				if err != nil {
 					t.Error(err)
 					return
 				}
 				if !taken(t, c, sums[i], size) {
-					c.keepCopy(sums[i], size, f[i])
+					c.keepCopy(t.Context(), sums[i], size, f[i])
 				}
 				end()
 			}

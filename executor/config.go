@@ -76,12 +76,9 @@ func (t Tuning) archive() tree.Bounds {
 	return tree.Bounds{Bytes: t.MaxBundle, Entries: t.MaxBundleEntries}
 }
 
-// maxObject is the most bytes that S3 takes as one object.
-const maxObject = 5 << 40
-
 // tree bounds a directory that is stored file by file.
 func (t Tuning) tree() tree.Bounds {
-	return tree.Bounds{Bytes: maxObject, Entries: t.MaxTree}
+	return tree.Bounds{Bytes: tree.MaxBytes, Entries: t.MaxTree}
 }
 
 // DefaultTuning gives the values used in production.
@@ -105,7 +102,7 @@ func DefaultTuning() Tuning {
 		LogBudget:        512 << 20,
 		MaxBundle:        8 << 30,
 		MaxBundleEntries: 200_000,
-		MaxTree:          100_000,
+		MaxTree:          tree.MaxEntries,
 		SplitDownload:    64 << 20,
 		DownloadPart:     16 << 20,
 		MinCached:        64 << 10,

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/baas-batch/baas/tasklet"
 	"github.com/baas-batch/baas/tasklet/tree"
@@ -54,8 +55,8 @@ func (s *staging) tree(ctx context.Context, d download, manifest *os.File, targe
 	if err := tree.Make(root, entries); err != nil {
 		return err
 	}
-	// One fetches what several tasks want.
-	end, err := s.store.cache.turn(ctx, d.source.SHA256, size)
+	// One fetches what several tasks want, and will find in the cache.
+	end, err := s.store.cache.turn(ctx, d.source.SHA256, slices.ContainsFunc(entries, s.cacheable))
 	if err != nil {
 		return err
 	}
@@ -63,7 +64,7 @@ func (s *staging) tree(ctx context.Context, d download, manifest *os.File, targe
 	l := &treeLanding{root: root}
 	var spans []span
 	for _, e := range entries {
-		if e.Kind != tree.File || s.fromCache(root, e) {
+		if e.Kind != tree.File || s.fromCache(ctx, root, e) {
 			continue
 		}
 		l.files = append(l.files, e)
@@ -82,12 +83,16 @@ func (s *staging) tree(ctx context.Context, d download, manifest *os.File, targe
 	}
 	s.traffic.fetched.Add(tree.Size(l.files))
 	for _, e := range l.files {
-		s.toCache(root, e)
+		s.toCache(ctx, root, e)
 	}
 	return tree.Finish(root, entries, s.user.owner())
 }
 
-func (s *staging) fromCache(root *os.Root, e tree.Entry) bool {
+func (s *staging) cacheable(e tree.Entry) bool {
+	return e.Kind == tree.File && s.store.cache.wants(e.SHA256.String(), e.Size)
+}
+
+func (s *staging) fromCache(ctx context.Context, root *os.Root, e tree.Entry) bool {
 	if e.Size < s.store.tune.MinCached {
 		return false
 	}
@@ -96,19 +101,19 @@ func (s *staging) fromCache(root *os.Root, e tree.Entry) bool {
 		return false
 	}
 	defer f.Close()
-	if !s.store.cache.take(e.SHA256.String(), e.Size, f) {
+	if !s.store.cache.take(ctx, e.SHA256.String(), e.Size, f) {
 		return false
 	}
 	s.traffic.cached.Add(e.Size)
 	return true
 }
 
-func (s *staging) toCache(root *os.Root, e tree.Entry) {
+func (s *staging) toCache(ctx context.Context, root *os.Root, e tree.Entry) {
 	if e.Size < s.store.tune.MinCached {
 		return
 	}
 	if f, err := root.Open(e.Path); err == nil {
-		s.store.cache.keepCopy(e.SHA256.String(), e.Size, f)
+		s.store.cache.keepCopy(ctx, e.SHA256.String(), e.Size, f)
 		_ = f.Close()
 	}
 }

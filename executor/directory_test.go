@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/baas-batch/baas/tasklet"
 )
@@ -167,6 +168,49 @@ func TestTreeIsFetchedInPartsAcrossCuts(t *testing.T) {
 	}
 	if parts := int32(ref.Bytes / (64 << 10)); cuts.Load() < 5 || gets.Load() < parts {
 		t.Errorf("%d cuts in %d requests for %d parts", cuts.Load(), gets.Load(), parts)
+	}
+}
+
+// Tasks that want the same tree at the same time do not wait for each other when the
+// cache would take none of its files.
+func TestTreesOfSmallFilesComeSideBySide(t *testing.T) {
+	r := newRig(t, setup{tune: func(t *Tuning) { t.SinglePut, t.DownloadPart = 100<<10, 64<<20 }})
+	l := r.job(manyFiles) // each below MinCached
+	r.output(l, "d", tasklet.TypeDirectory)
+	ref := directoryOf(t, r.one(l), "d")
+	together := map[string]chan struct{}{"0": make(chan struct{}), "1": make(chan struct{})}
+	var asked [2]atomic.Bool
+	r.store.set(func() {
+		r.store.intercept = func(_ http.ResponseWriter, req *http.Request) bool {
+			reader := req.URL.Query().Get("reader")
+			if reader == "" || !strings.HasPrefix(req.Header.Get("Range"), "bytes=0-") || asked[int(reader[0]-'0')].Swap(true) {
+				return false
+			}
+			close(together[reader])
+			for _, here := range together {
+				select {
+				case <-here:
+				case <-time.After(5 * time.Second): // sooner than it is asked again
+					t.Error("one waits for the other")
+				}
+			}
+			return false
+		}
+	})
+	var jobs []*tasklet.Launch
+	for i := range 2 {
+		l := r.reader("true", ref)
+		l.Partitions[0].Inputs["in"].Files[0].URL += fmt.Sprint("&reader=", i)
+		jobs = append(jobs, l)
+		r.launch(l)
+	}
+	for _, l := range jobs {
+		if _, results := r.finish(l); results[0].Outcome != tasklet.Succeeded || results[0].Usage.Cached != 0 {
+			t.Errorf("%+v", results[0])
+		}
+	}
+	if !asked[0].Load() || !asked[1].Load() {
+		t.Error("not both have asked")
 	}
 }
 

@@ -64,12 +64,12 @@ func (s *store) download(ctx context.Context, d download) error {
 // throughCache takes a file from the cache, or fetches it and keeps a copy. When
 // several tasks want the same content at once, one fetches it.
 func (s *store) throughCache(ctx context.Context, d download, f *os.File) error {
-	end, err := s.cache.turn(ctx, d.source.SHA256, d.source.Size)
+	end, err := s.cache.turn(ctx, d.source.SHA256, s.cache.wants(d.source.SHA256, d.source.Size))
 	if err != nil {
 		return err
 	}
 	defer end()
-	if s.cache.take(d.source.SHA256, d.source.Size, f) {
+	if s.cache.take(ctx, d.source.SHA256, d.source.Size, f) {
 		d.traffic.cached.Add(d.source.Size)
 		return nil
 	}
@@ -82,9 +82,9 @@ func (s *store) throughCache(ctx context.Context, d download, f *os.File) error 
 		d.traffic.fetched.Add(d.source.Size)
 	}
 	if d.ours {
-		s.cache.keepFile(d.source.SHA256, d.source.Size, f)
+		s.cache.keepFile(ctx, d.source.SHA256, d.source.Size, f)
 	} else {
-		s.cache.keepCopy(d.source.SHA256, d.source.Size, f)
+		s.cache.keepCopy(ctx, d.source.SHA256, d.source.Size, f)
 	}
 	return nil
 }

@@ -216,15 +216,15 @@ func (e *execution) awaitReaping(d time.Duration) {
 const maxLooks = 5
 
 // processes lists what is left of the tree, zombies of others included. That nothing
-// is left is not believed at once: on a loaded machine, processes that fork and end
-// can slip through one look.
+// is left is believed of a look that was whole: on a loaded machine, processes that
+// fork and end can slip through another one.
 func (e *execution) processes() []proc {
 	for range maxLooks {
 		// The command was the only child, most often: then there is nothing to look for.
 		if !haveChildren() {
 			return nil
 		}
-		groups, whole := e.table.look()
+		groups, whole := e.table.look(maxPasses)
 		if found := groups[e]; len(found) > 0 || whole {
 			return found
 		}

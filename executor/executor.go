@@ -84,6 +84,7 @@ func (x *Executor) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	gone := make(chan struct{})
 	wg.Go(func() { x.outbox.run(session, x.agent.update) })
+	wg.Go(func() { x.store.cache.watch(session, x.cfg.Tuning.DiskEvery) })
 	wg.Go(func() {
 		defer close(gone)
 		x.serve(session)

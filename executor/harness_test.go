@@ -278,7 +278,6 @@ func alive(pid int) bool {
 	return ok && !p.zombie
 }
 
-// below lists the processes under the executor.
 // tasksLeft counts task directories.
 func (r *rig) tasksLeft() int {
 	left, err := os.ReadDir(filepath.Join(r.sandbox, "work", "tasks"))
@@ -288,8 +287,9 @@ func (r *rig) tasksLeft() int {
 	return len(left)
 }
 
+// below lists the processes under the executor.
 func (r *rig) below() []proc {
-	all, _ := descendants(r.cmd.Process.Pid)
+	all, _ := descendants(r.cmd.Process.Pid, maxPasses)
 	return slices.DeleteFunc(all, func(p proc) bool { return p.zombie })
 }
 

@@ -40,7 +40,7 @@ func (t *table) meterLoop() {
 // meter takes one sample and gives the time until the next.
 func (t *table) meter() time.Duration {
 	next := t.tune.MeterSlow
-	groups, _ := t.look()
+	groups, _ := t.look(1)
 	for e, procs := range groups {
 		if e == nil {
 			continue

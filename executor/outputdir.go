@@ -62,14 +62,14 @@ func (o outputs) saveArchive(ctx context.Context, dir *os.Root, d tasklet.Output
 	if err != nil {
 		return nil, &localError{err}
 	}
-	sum, err := hashReader(f, size)
+	sum, err := hashReader(ctx, f, size)
 	if err != nil {
 		return nil, &localError{err}
 	}
 	if err := o.upload(ctx, d, f, size); err != nil {
 		return nil, err
 	}
-	o.store.cache.keepFile(sum, size, f)
+	o.store.cache.keepFile(ctx, sum, size, f)
 	ref := tasklet.NewFileRef(o.part.Outputs[d.Name].Key, size, sum, d.Name)
 	ref.Form, ref.Bytes = tasklet.FormArchive, content
 	return ref, nil
@@ -109,7 +109,7 @@ func (o outputs) saveTree(ctx context.Context, dir *os.Root, d tasklet.Output, e
 		if err := tree.WriteManifest(manifest, entries); err != nil {
 			return &localError{err}
 		}
-		ref.SHA256, err = hashReader(bytes.NewReader(manifest.Bytes()), int64(manifest.Len()))
+		ref.SHA256, err = hashReader(gctx, bytes.NewReader(manifest.Bytes()), int64(manifest.Len()))
 		close(hashed)
 		return err
 	})
@@ -120,7 +120,7 @@ func (o outputs) saveTree(ctx context.Context, dir *os.Root, d tasklet.Output, e
 		return nil, err
 	}
 	for _, e := range files {
-		o.keep(dir, e.Path, e.SHA256.String(), e.Size)
+		o.keep(ctx, dir, e.Path, e.SHA256.String(), e.Size)
 	}
 	return ref, nil
 }

@@ -185,18 +185,18 @@ func (o outputs) save(ctx context.Context, root *os.Root, d tasklet.Output, file
 		return refs, err
 	}
 	for i, f := range files {
-		o.keep(root, f.path, refs[i].SHA256, f.size)
+		o.keep(ctx, root, f.path, refs[i].SHA256, f.size)
 	}
 	return refs, nil
 }
 
 // keep gives a stored file to the cache: its task has ended, and nobody changes it.
-func (o outputs) keep(root *os.Root, name, sha256 string, size int64) {
+func (o outputs) keep(ctx context.Context, root *os.Root, name, sha256 string, size int64) {
 	if !o.store.cache.wants(sha256, size) {
 		return
 	}
 	if f, _, err := openRegular(root, name, o.user); err == nil {
-		o.store.cache.keepFile(sha256, size, f)
+		o.store.cache.keepFile(ctx, sha256, size, f)
 		_ = f.Close()
 	}
 }
@@ -227,9 +227,9 @@ func (c *cancelReader) Read(b []byte) (int, error) {
 	return c.r.Read(b)
 }
 
-func hashReader(r io.ReaderAt, size int64) (string, error) {
+func hashReader(ctx context.Context, r io.ReaderAt, size int64) (string, error) {
 	h := sha256.New()
-	if _, err := io.Copy(h, io.NewSectionReader(r, 0, size)); err != nil {
+	if _, err := io.Copy(h, &cancelReader{ctx, io.NewSectionReader(r, 0, size)}); err != nil {
 		return "", err
 	}
 	return hex.EncodeToString(h.Sum(nil)), nil

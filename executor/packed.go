@@ -71,6 +71,6 @@ func (o outputs) saveCompressed(ctx context.Context, root *os.Root, d tasklet.Ou
 	}
 	ref := tasklet.NewFileRef(o.part.Outputs[d.Name].Key, file.size, hex.EncodeToString(content.Sum(nil)), d.Name)
 	ref.Packed = tasklet.Packed{Encoding: tasklet.EncodingZstd, Size: size, SHA256: hex.EncodeToString(object.Sum(nil))}
-	o.keep(root, file.path, ref.SHA256, file.size)
+	o.keep(ctx, root, file.path, ref.SHA256, file.size)
 	return ref, nil
 }

@@ -369,7 +369,7 @@ func (p *partition) storeLog() {
 	if p.spec.Log.URL == "" {
 		return
 	}
-	sum, err := hashReader(p.log.file, size)
+	sum, err := hashReader(p.task.uploads, p.log.file, size)
 	if err == nil {
 		err = p.task.x.store.upload(p.task.uploads, upload{
 			taskID: p.task.launch.TaskID, target: p.spec.Log, body: p.log.file, size: size,

@@ -35,6 +35,12 @@ func readProc(pid int) (proc, bool) {
 	return parseStat(pid, data)
 }
 
+// lives tells whether a process has not ended since it was read.
+func (p proc) lives() bool {
+	now, ok := readProc(p.pid)
+	return ok && now.start == p.start && !now.zombie
+}
+
 var pageSize = int64(os.Getpagesize())
 
 func parseStat(pid int, data []byte) (proc, bool) {
@@ -61,27 +67,22 @@ func parseStat(pid int, data []byte) (proc, bool) {
 	}, true
 }
 
-// descendants lists all descendants of a process, each after its parent. Unless
-// whole, a process has ended meanwhile, and may have left a child that is not here.
-func descendants(root int) (found []proc, whole bool) {
-	dir, err := os.Open("/proc")
-	if err != nil {
-		return nil, true
+// maxPasses is how often descendants goes on while processes end under its eyes.
+const maxPasses = 4
+
+// descendants lists all descendants of a process, each after its parent. A process
+// that has ended meanwhile may have left a child that was missed: further passes look
+// only at what is new, so others' processes that come and go cost little. Unless
+// whole, they have not sufficed.
+func descendants(root, passes int) (found []proc, whole bool) {
+	all := map[int]proc{}
+	for range passes {
+		if whole = survey(all, root); whole {
+			break
+		}
 	}
-	names, _ := dir.Readdirnames(-1)
-	_ = dir.Close()
-	whole = true
-	children := make(map[int][]proc, len(names))
-	for _, name := range names {
-		pid, err := strconv.Atoi(name)
-		if err != nil {
-			continue
-		}
-		p, ok := readProc(pid)
-		if !ok {
-			whole = false
-			continue
-		}
+	children := make(map[int][]proc, len(all))
+	for _, p := range all {
 		children[p.ppid] = append(children[p.ppid], p)
 	}
 	found = children[root]
@@ -89,6 +90,41 @@ func descendants(root int) (found []proc, whole bool) {
 		found = append(found, children[found[i].pid]...)
 	}
 	return found, whole
+}
+
+// survey adds the processes that are not in all yet, and leaves out those whose
+// parent has ended: they have another one. It tells whether there were none that
+// ended.
+func survey(all map[int]proc, root int) (whole bool) {
+	dir, err := os.Open("/proc")
+	if err != nil {
+		return true
+	}
+	names, _ := dir.Readdirnames(-1) // ascending, as process IDs are given
+	_ = dir.Close()
+	whole = true
+	for _, name := range names {
+		pid, err := strconv.Atoi(name)
+		if err != nil {
+			continue
+		}
+		if _, known := all[pid]; known {
+			continue
+		}
+		p, ok := readProc(pid)
+		if !ok {
+			whole = false
+			continue
+		}
+		all[pid] = p
+	}
+	for pid, p := range all {
+		if _, known := all[p.ppid]; !known && p.ppid != 0 && p.ppid != root && pid != root {
+			delete(all, pid)
+			whole = false
+		}
+	}
+	return whole
 }
 
 // proportional gives the memory of a process with shared pages split among those

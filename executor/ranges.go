@@ -73,7 +73,7 @@ func (s *store) fetchOnce(ctx context.Context, d download, base int64, spans []s
 					return context.Cause(ctx)
 				}
 			}
-			return nil
+			return context.Cause(ctx) // nobody may want the rest
 		})
 	})
 	for i, one := range spans {

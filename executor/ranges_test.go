@@ -1,8 +1,10 @@
 package executor
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"io"
 	"log/slog"
 	"math"
@@ -45,7 +47,7 @@ func TestLargeInputComesInParts(t *testing.T) {
 	r := newRig(t, setup{tune: func(t *Tuning) { t.SplitDownload, t.DownloadPart = 1<<20, 300_000 }})
 	src := r.source("doc", 2_000_000)
 	src.Offset, src.Size = 500, 1_999_000
-	src.SHA256, _ = hashReader(strings.NewReader(string(r.store.objects["doc"][500:1_999_500])), src.Size)
+	src.SHA256, _ = hashReader(t.Context(), strings.NewReader(string(r.store.objects["doc"][500:1_999_500])), src.Size)
 	l := r.job("cksum < $BAAS_INPUT_DOC; stat -c '%a %s' $BAAS_INPUT_DOC")
 	l.Partitions[0].Inputs = map[string]tasklet.Input{"doc": {Files: []tasklet.Source{src}}}
 	var seen parts
@@ -87,6 +89,40 @@ func TestLargeInputComesInParts(t *testing.T) {
 		if !slices.Contains(seen.all, want) {
 			t.Errorf("no %s in %v", want, seen.all)
 		}
+	}
+}
+
+// checking is a landing that is busy with what has arrived.
+type checking struct {
+	fileLanding
+	content io.ReaderAt
+}
+
+func (c *checking) verify(arrived func(int64) error) error {
+	return verifyFile(c.content, 0, c.size, c.sha256, arrived)
+}
+
+// countedReads calls a function at one of its reads.
+type countedReads struct {
+	reads, at int
+	call      func()
+}
+
+func (c *countedReads) ReadAt(p []byte, _ int64) (int, error) {
+	if c.reads++; c.reads == c.at {
+		c.call()
+	}
+	return len(p), nil
+}
+
+// Who is killed does not wait until all that has arrived is hashed.
+func TestCheckOfAnArrivedFileEnds(t *testing.T) {
+	ctx, kill := context.WithCancelCause(t.Context())
+	s := newStore(quickTuning(), nil, nil, slog.New(slog.DiscardHandler))
+	content := &countedReads{at: 3, call: func() { kill(errKilled) }}
+	err := s.fetchSpans(ctx, download{}, 0, nil, &checking{fileLanding{size: 64 << 20}, content})
+	if perStep := verifyStep >> 15; !errors.Is(err, errKilled) || content.reads < 3 || content.reads > 3*perStep {
+		t.Errorf("%v after %d reads", err, content.reads)
 	}
 }
 

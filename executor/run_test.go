@@ -64,7 +64,7 @@ func (r *rig) checkRef(ref tasklet.FileRef, want string) {
 		r.t.Fatalf("ref %+v has nothing behind it", ref)
 	}
 	got := string(data[ref.Offset : ref.Offset+ref.Size])
-	sum, _ := hashReader(strings.NewReader(want), int64(len(want)))
+	sum, _ := hashReader(r.t.Context(), strings.NewReader(want), int64(len(want)))
 	if got != want || ref.SHA256 != sum || ref.Tag != tasklet.FileRefTag {
 		r.t.Errorf("ref %+v gives %q", ref, got)
 	}
@@ -199,7 +199,7 @@ func TestEnvironmentIsClean(t *testing.T) {
 	l.Env = map[string]string{"EXTRA": "more", "BAAS_RUN": "forged"}
 	part := r.store.put("big", []byte("0123456789"))
 	part.Offset, part.Size = 3, 4
-	part.SHA256, _ = hashReader(strings.NewReader("3456"), 4)
+	part.SHA256, _ = hashReader(t.Context(), strings.NewReader("3456"), 4)
 	part.Name = "doc"
 	l.Partitions[0].Inputs = map[string]tasklet.Input{
 		"text":   {Value: json.RawMessage(`"a \"b\" $c\n"`)},

@@ -167,9 +167,10 @@ func (t *table) orphan(p proc, uid *uint32) *execution {
 }
 
 // look takes stock of all descendants and groups them by execution. Under nil
-// are those that belong to no running execution. For whole see descendants.
-func (t *table) look() (groups map[*execution][]proc, whole bool) {
-	all, whole := descendants(unix.Getpid())
+// are those that belong to no running execution. Unless whole, some were missed or
+// ended before it was clear to whom they belong; see descendants for the passes.
+func (t *table) look(passes int) (groups map[*execution][]proc, whole bool) {
+	all, whole := descendants(unix.Getpid(), passes)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.round++
@@ -181,6 +182,7 @@ func (t *table) look() (groups map[*execution][]proc, whole bool) {
 			var known bool
 			if owner, known = owners[p.ppid]; !known {
 				owner = t.orphan(p, nil)
+				whole = whole && (owner != nil || p.lives())
 			}
 		}
 		owners[p.pid] = owner

@@ -186,7 +186,7 @@ func TestMultipart(t *testing.T) {
 	object, _ := r.store.get(l.Partitions[0].Outputs["big"].Key)
 	var total int64
 	for _, ref := range refs {
-		sum, _ := hashReader(strings.NewReader(string(object[ref.Offset:ref.Offset+ref.Size])), ref.Size)
+		sum, _ := hashReader(t.Context(), strings.NewReader(string(object[ref.Offset:ref.Offset+ref.Size])), ref.Size)
 		if sum != ref.SHA256 || ref.Offset != total {
 			t.Errorf("%+v has hash %s", ref, sum)
 		}

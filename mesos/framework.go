@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/mesos/mesos-go/api/v1/lib/scheduler/calls"
+
+	"github.com/baas-batch/baas/tasklet"
 )
 
 // ErrNotSubscribed is returned for messages while there is no subscription.
@@ -99,6 +101,7 @@ func New(cfg Config, h Handler, lease Lease) (*Framework, error) {
 		link:     linkState{since: time.Now()},
 	}
 	f.table.groupOf = f.cfg.GroupOf
+	f.holdings.off = f.cfg.ExecutorEnv[tasklet.EnvCacheSize] == "0"
 	f.executors = newExecutors(&f.cfg)
 	if err := f.firstAccess(); err != nil {
 		return nil, err

@@ -38,6 +38,7 @@ type holder struct{ agent, executor string }
 // holdings tells which executors have which contents, as far as is remembered: of
 // those that were told of last.
 type holdings struct {
+	off   bool                     // executors keep nothing
 	byID  map[string]*list.Element // of *holding
 	order *list.List               // told of last: front
 }
@@ -52,6 +53,9 @@ func newHoldings() *holdings {
 }
 
 func (h *holdings) add(id string, who holder) {
+	if h.off {
+		return
+	}
 	el := h.byID[id]
 	if el == nil {
 		el = h.order.PushFront(&holding{id: id})

@@ -7,6 +7,7 @@ import (
 	"github.com/mesos/mesos-go/api/v1/lib/scheduler"
 
 	"github.com/baas-batch/baas/mesos/placement"
+	"github.com/baas-batch/baas/tasklet"
 )
 
 // A task goes where its largest input was written, then where another task has
@@ -58,6 +59,16 @@ func TestHoldingsAreBounded(t *testing.T) {
 	holders := h.byID["kept"].Value.(*holding).holders
 	if len(holders) != maxHolders || holders[0].agent != fmt.Sprint(maxHeld+9) {
 		t.Errorf("holders are %v", holders)
+	}
+}
+
+func TestExecutorsWithoutCachesHoldNothing(t *testing.T) {
+	r, _, _ := connect(t, func(c *Config) { c.ExecutorEnv = map[string]string{tasklet.EnvCacheSize: "0"} })
+	r.Holds("a", "x", Content{"sha", 20 * mb})
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if n := len(r.holdings.byID); n != 0 {
+		t.Errorf("%d contents", n)
 	}
 }
 

@@ -42,13 +42,28 @@ const (
 	minFound = 24 * time.Hour
 )
 
-// RulesOf gives the rules that hold for all runs of an app: those of the newest, else
-// the platform's.
-func RulesOf(runs []api.RunRecord, platform flow.Retention) flow.Retention {
+// Rules of an app.
+type Rules struct {
+	App      flow.Retention // of its newest run, for all of them
+	Platform flow.Retention // of runs that have recorded none
+}
+
+// RulesOf gives the rules of an app: those of its newest run, else the platform's. A
+// newest run without rules is not passed over: its flow has them no more.
+func RulesOf(runs []api.RunRecord, platform flow.Retention) Rules {
+	rules := Rules{App: platform, Platform: platform}
 	if newest := newestOf(runs); newest != nil && newest.Retention != nil {
-		return *newest.Retention
+		rules.App = *newest.Retention
 	}
-	return platform
+	return rules
+}
+
+// own gives the rules that a run ended under.
+func (r Rules) own(run api.RunRecord) flow.Retention {
+	if run.Retention != nil {
+		return *run.Retention
+	}
+	return r.Platform
 }
 
 // newestOf gives the newest run that has left its record itself; without one, any
@@ -65,14 +80,15 @@ func newestOf(runs []api.RunRecord) *api.RunRecord {
 }
 
 // Decide gives a verdict on each of an app's runs that have ended. It keeps
-//   - what the rules keep by age or number,
+//   - what the rules keep by age or number: those of the app, or those that the run
+//     itself ended under, whichever keep it longer,
 //   - the failed runs at the end of an instance for as long as one of them is kept,
 //     or the instance has an open run, which may go on from them,
 //   - what an open run, or one that is kept, refers to.
 //
 // A run whose sweep has begun is finished by the next one, unless it is kept by what
 // follows the first of these: it may be whole still.
-func Decide(runs []api.RunRecord, live []Live, rules flow.Retention, now time.Time) []Verdict {
+func Decide(runs []api.RunRecord, live []Live, rules Rules, now time.Time) []Verdict {
 	d := &decision{runs: runs, rules: rules, now: now, verdicts: make([]Verdict, len(runs)), byID: make(map[string]int, len(runs))}
 	for i, r := range runs {
 		d.byID[r.Run] = i
@@ -97,7 +113,7 @@ func Decide(runs []api.RunRecord, live []Live, rules flow.Retention, now time.Ti
 
 type decision struct {
 	runs     []api.RunRecord
-	rules    flow.Retention
+	rules    Rules
 	now      time.Time
 	verdicts []Verdict
 	byID     map[string]int
@@ -131,19 +147,32 @@ func (d *decision) byRule() {
 		return cmp.Or(d.runs[b].Ended.Compare(d.runs[a].Ended), cmp.Compare(d.runs[b].Run, d.runs[a].Run))
 	})
 	for rank, i := range succeeded {
-		switch {
-		case rank < d.rules.Runs:
-			d.keep(i, fmt.Sprintf("it is one of the newest %d that succeeded", d.rules.Runs))
-		case d.rules.Outputs > 0 || d.rules.Runs == 0:
-			d.until(i, time.Duration(d.rules.Outputs), "outputs are kept")
+		d.bySuccess(i, rank, d.rules.App)
+		if own := d.rules.own(d.runs[i]); own.Outputs > 0 || own.Runs > 0 {
+			d.bySuccess(i, rank, own)
 		}
 	}
 }
 
+// bySuccess keeps a run that succeeded, if these rules do.
+func (d *decision) bySuccess(i, rank int, rules flow.Retention) {
+	switch {
+	case rank < rules.Runs:
+		d.keep(i, fmt.Sprintf("it is one of the newest %d that succeeded", rules.Runs))
+	case rules.Outputs > 0 || rules.Runs == 0:
+		d.until(i, time.Duration(rules.Outputs), "outputs are kept")
+	}
+}
+
+// failedFor is how long a run that did not succeed is kept; 0: for ever.
 func (d *decision) failedFor(r api.RunRecord) time.Duration {
-	keep := d.rules.FailedFor()
-	if r.Found && keep > 0 {
-		return max(keep, minFound)
+	keep := d.rules.App.FailedFor()
+	if keep == 0 {
+		return 0
+	}
+	keep = max(keep, d.rules.own(r).FailedFor())
+	if r.Found {
+		keep = max(keep, minFound)
 	}
 	return keep
 }
@@ -215,10 +244,11 @@ func (d *decision) references() {
 // goes is the verdict on a run that nothing keeps, but for its logs.
 func (d *decision) goes(r *api.RunRecord) Verdict {
 	reason := fmt.Sprintf("%s, ended %s UTC", r.Status, r.Ended.UTC().Format(time.DateTime))
-	switch {
-	case d.now.Before(r.Ended.Add(time.Duration(d.rules.Logs))) && r.Sweep == api.SweepLogs:
+	logs := time.Duration(max(d.rules.App.Logs, d.rules.own(*r).Logs))
+	switch kept := d.now.Before(r.Ended.Add(logs)); {
+	case kept && r.Sweep == api.SweepLogs:
 		return Verdict{Nothing, "only its logs are left"}
-	case d.now.Before(r.Ended.Add(time.Duration(d.rules.Logs))):
+	case kept:
 		return Verdict{AllButLogs, reason}
 	case r.Sweep == api.SweepBegun:
 		reason += "; its sweep has begun before"

@@ -14,8 +14,8 @@ const day = 24 * time.Hour
 
 var midnight = time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
 
-// parse reads "r1 i1 succeeded 40 needs=r0,r2 swept=begun": a run, its instance, how it ended, and
-// how many days ago.
+// parse reads "r1 i1 succeeded 40 needs=r0,r2 swept=begun own=outputs:5d": a run, its
+// instance, how it ended, and how many days ago.
 func parse(t *testing.T, line string) api.RunRecord {
 	t.Helper()
 	words := strings.Fields(line)
@@ -27,11 +27,18 @@ func parse(t *testing.T, line string) api.RunRecord {
 	r.Started = r.Ended.Add(-time.Minute)
 	for _, word := range words[4:] {
 		name, value, _ := strings.Cut(word, "=")
+		value = strings.ReplaceAll(value, ":", "=")
 		switch name {
 		case "needs":
 			r.Needs = strings.Split(value, ",")
 		case "swept":
 			r.Sweep = api.SweepStage(value)
+		case "own":
+			own, err := flow.ParseRetention(strings.ReplaceAll(value, "+", ","))
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Retention = &own
 		case "found":
 			r.Found = true
 		default:
@@ -73,6 +80,12 @@ func TestDecide(t *testing.T) {
 		{"a sweep that has begun is finished", "outputs=30d,runs=5", []string{"a i succeeded 1 swept=begun", "b i failed 1 swept=begun"}, nil, "a b"},
 		{"but not when something open needs it", "outputs=30d", []string{"a i succeeded 1 swept=begun"}, []Live{{"l", "j", []string{"a"}}}, ""},
 		{"what is swept counts as nothing", "runs=1", []string{"a i succeeded 9", "b i succeeded 1 swept=begun"}, nil, "b"},
+		{"a run's own rules, where they are longer", "outputs=1h", []string{"a i succeeded 4 own=outputs:5d", "b j succeeded 6 own=outputs:5d", "c k succeeded 1"}, nil, "b c"},
+		{"and the app's, where these are", "outputs=9d", []string{"a i succeeded 6 own=outputs:5d", "b j succeeded 10 own=outputs:5d"}, nil, "b"},
+		{"own numbers", "outputs=1h", []string{"a i succeeded 4 own=runs:2", "b i succeeded 3 own=runs:2", "c i succeeded 2"}, nil, "a c"},
+		{"own rules for failures and logs", "outputs=1h,failed=1h", []string{"a i failed 4 own=failed:5d", "b j failed 6 own=failed:5d+logs:9d"}, nil, "(b)"},
+		{"own rules that do not tell keep nothing", "outputs=1h", []string{"a i succeeded 4 own=failed:5d"}, nil, "a"},
+		{"nor do they end what is kept for ever", "failed=1h", []string{"a i succeeded 4 own=outputs:1d", "b i failed 4"}, nil, "b"},
 		{"without a record", "failed=1h", []string{"a i failed 0.5 found", "b j failed 1.5 found", "c k failed 0.5"}, nil, "b c"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -88,7 +101,7 @@ func TestDecide(t *testing.T) {
 				runs = append(runs, parse(t, line))
 			}
 			var goes []string
-			for i, v := range Decide(runs, c.live, rules, midnight) {
+			for i, v := range Decide(runs, c.live, Rules{App: rules}, midnight) {
 				switch {
 				case v.Reason == "":
 					t.Errorf("no reason for %s", runs[i].Run)
@@ -111,7 +124,7 @@ func TestRestartsLookBackAtTwentyRuns(t *testing.T) {
 	for age := range 30 {
 		runs = append(runs, parse(t, fmt.Sprintf("r%d i failed %d", age, 9+age)))
 	}
-	for age, v := range Decide(runs, nil, rules, midnight) {
+	for age, v := range Decide(runs, nil, Rules{App: rules}, midnight) {
 		if kept := v.Goes == Nothing; kept != (age < maxTail) {
 			t.Errorf("the run before %d others: kept %v, %s", age, kept, v.Reason)
 		}
@@ -133,8 +146,19 @@ func TestRulesAreThoseOfTheNewestRun(t *testing.T) {
 		{"the newest has none", []api.RunRecord{fresh, old}, 7},
 		{"one without a record says nothing", []api.RunRecord{old, found}, 3},
 	} {
-		if got := RulesOf(c.runs, platform); got.Runs != c.want {
+		if got := RulesOf(c.runs, platform); got.App.Runs != c.want || got.Platform != platform {
 			t.Errorf("%s: %+v", c.what, got)
+		}
+	}
+}
+
+// One run of an app with short rules of its own takes nothing from those before it.
+func TestRunsWithoutRulesGoByThePlatforms(t *testing.T) {
+	runs := []api.RunRecord{parse(t, "a i succeeded 9"), parse(t, "b i succeeded 31"), parse(t, "c j succeeded 1 own=outputs:1h")}
+	verdicts := Decide(runs, nil, RulesOf(runs, flow.Retention{Outputs: flow.Duration(30 * day)}), midnight)
+	for i, goes := range []Part{Nothing, All, All} {
+		if verdicts[i].Goes != goes {
+			t.Errorf("run %s: %+v", runs[i].Run, verdicts[i])
 		}
 	}
 }

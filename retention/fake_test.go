@@ -46,7 +46,13 @@ func (o *openRuns) Open(_ context.Context, instance string) (string, error) {
 	return o.live[instance].Run, o.err
 }
 
-func (o *openRuns) Live(context.Context, string) ([]Live, error) {
+func (o *openRuns) Home(context.Context) (api.StoreHome, error) { return here, o.err }
+
+// here is where the runs of the tests are.
+var here = api.StoreHome{Namespace: "default", NamespaceID: "here"}
+
+func (o *openRuns) Live(_ context.Context, _ string, progress func()) ([]Live, error) {
+	progress()
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	var list []Live

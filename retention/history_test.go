@@ -13,11 +13,10 @@ import (
 
 	"github.com/baas-batch/baas/api"
 	"github.com/baas-batch/baas/flow"
-	"github.com/baas-batch/baas/storage"
 )
 
-// history is a random life of one app: runs start, restart one another, are given
-// outputs of others, end in all ways, and are swept meanwhile.
+// history is a random life of one app: runs start, are given outputs of others, end in
+// all ways, and are swept meanwhile.
 type history struct {
 	t     *testing.T
 	dice  *rand.Rand
@@ -26,13 +25,14 @@ type history struct {
 	now   time.Time
 	rules flow.Retention
 
-	count int
-	last  map[int]*pastRun // of an instance
-	runs  map[string]*pastRun
-	swept int
-	cut   int
-	raced int // restarts during a sweep
-	log   []string
+	count   int
+	last    map[int]*pastRun // of an instance
+	runs    map[string]*pastRun
+	swept   int
+	cut     int
+	raced   int // starts during a sweep
+	refused int // starts that were given what is swept
+	log     []string
 }
 
 type pastRun struct {
@@ -41,8 +41,8 @@ type pastRun struct {
 	status       api.Status
 	started      time.Time
 	ended        time.Time
-	uses         []*pastRun // whose objects it reads or hands on
-	given        []*pastRun // those that its parameters name
+	given        []*pastRun // whose objects its parameters name
+	late         bool       // it started when a sweep had asked for the last time, or did not see it listed
 	recorded     bool
 }
 
@@ -52,52 +52,40 @@ func (h *history) say(format string, args ...any) {
 	h.log = append(h.log, h.now.Format("02 15:04 ")+fmt.Sprintf(format, args...))
 }
 
-// start begins a run. One whose instance failed last goes on from there, if the
-// record says that nothing has gone.
-func (h *history) start(given bool) {
+// start begins a run. It is open first, maybe before listings show it, and then looks
+// at the records of those that it is given objects of, as Prepare does. If their sweep
+// has begun, it fails.
+func (h *history) start(late bool) {
 	n := h.dice.IntN(4)
 	inst := instance(app, n)
 	if open, _ := h.open.Open(h.t.Context(), inst); open != "" {
 		return
 	}
 	h.count++
-	r := &pastRun{id: runName(app, n, h.count), instance: inst, number: n, status: api.StatusRunning, started: h.now}
-	h.runs[r.id] = r
-	if other := h.any(); given && other != nil && other.status == api.StatusSucceeded && h.usable(other) {
+	r := &pastRun{id: runName(app, n, h.count), instance: inst, number: n, status: api.StatusRunning, started: h.now, late: late}
+	if other := h.any(); other != nil && other.status == api.StatusSucceeded && h.dice.IntN(3) > 0 && h.there(other) {
 		r.given = append(r.given, other)
 	}
-	if before := h.last[n]; before != nil && before.status != api.StatusSucceeded {
-		r.given = append(r.given, before.given...) // a restart has the parameters of the run before
-	}
-	r.uses = slices.DeleteFunc(slices.Clone(r.given), func(g *pastRun) bool { return !h.usable(g) })
-	live := Live{Run: r.id, Instance: inst, Needs: ids(r.given)}
-	// It is open first, and looks at the records then.
-	h.open.begin(live, len(live.Needs) == 0 && h.dice.IntN(2) == 0)
-	if before := h.last[n]; before != nil && before.status != api.StatusSucceeded && h.usable(before) {
-		r.uses = append(r.uses, before)
-		r.uses = append(r.uses, before.uses...)
-	}
-	h.last[n] = r
+	h.runs[r.id], h.last[n] = r, r
+	h.open.begin(Live{Run: r.id, Instance: inst, Needs: ids(r.given)}, late)
 	write(h.t, h.store.Store, objects(app, r.id)...)
-	h.say("start %s uses %v", r.id, ids(r.uses))
+	h.say("start %s given %v", r.id, ids(r.given))
+	if len(r.given) == 0 {
+		return
+	}
+	key := fmt.Sprintf("%q", objects(app, r.given[0].id)[2])
+	if err := CheckGiven(h.t.Context(), h.store.Store, app, []byte(key)); errors.Is(err, ErrSwept) {
+		r.given = nil // it has read nothing of it
+		h.refused++
+		h.finish(r, api.StatusFailed, true)
+	} else if err != nil {
+		h.t.Fatal(err)
+	}
 }
 
-// usable is what a restart does: a run whose sweep has begun is no more.
-func (h *history) usable(r *pastRun) bool {
-	for _, one := range append([]*pastRun{r}, r.uses...) {
-		rec, err := (&Sweeper{Store: h.store.Store}).load(h.t.Context(), app, one.id)
-		switch {
-		case errors.Is(err, storage.ErrNotExist): // it has not been seen, or is gone
-			if len(keys(h.t, h.store, api.RunPrefix(app, one.id))) == 0 {
-				return false
-			}
-		case err != nil:
-			h.t.Fatal(err)
-		case rec.Sweep != api.SweepNone:
-			return false
-		}
-	}
-	return true
+// there tells whether anybody can name an output of a run: nobody can once it is gone.
+func (h *history) there(r *pastRun) bool {
+	return len(keys(h.t, h.store, api.RunPrefix(app, r.id))) > 0
 }
 
 func ids(runs []*pastRun) []string {
@@ -126,18 +114,23 @@ func (h *history) end() {
 	if r == nil || r.status != api.StatusRunning {
 		return
 	}
-	r.status = []api.Status{api.StatusSucceeded, api.StatusFailed, api.StatusKilled}[h.dice.IntN(3)]
-	r.ended = h.now
-	if r.recorded = h.dice.IntN(8) > 0; !r.recorded {
+	h.finish(r, []api.Status{api.StatusSucceeded, api.StatusFailed, api.StatusKilled}[h.dice.IntN(3)], h.dice.IntN(8) > 0)
+}
+
+func (h *history) finish(r *pastRun, status api.Status, recorded bool) {
+	r.status, r.ended, r.recorded = status, h.now, recorded
+	if !recorded {
 		r.status = api.StatusFailed
 	} else if err := put(h.t.Context(), h.store.Store, app, api.RunRecord{
 		Run: r.id, Instance: r.instance, Status: r.status, Started: r.started, Ended: h.now,
-		Needs: ids(r.uses), Retention: &h.rules,
+		Needs: ids(r.given), Retention: &h.rules,
 	}); err != nil {
 		h.t.Fatal(err)
 	}
+	h.open.mu.Lock()
 	delete(h.open.live, r.instance)
 	delete(h.open.late, r.instance)
+	h.open.mu.Unlock()
 	h.say("end %s %s recorded %v", r.id, r.status, r.recorded)
 }
 
@@ -152,10 +145,10 @@ func (h *history) sweep() {
 			h.cut++
 			return errCut
 		}
-		if h.dice.IntN(6) == 0 {
+		if h.dice.IntN(4) == 0 {
 			busy = true
 			before := h.count
-			h.start(false)
+			h.start(h.dice.IntN(2) == 0)
 			h.raced += h.count - before
 			busy = false
 		}
@@ -170,7 +163,8 @@ func (h *history) sweep() {
 	clear(h.open.late) // by the next night, listings show what starts now
 }
 
-// check fails if a run that is open, or can be restarted, lacks anything.
+// check fails if a run that is open, or can be restarted, lacks anything. Only what a
+// run was given whose start no listing showed to the sweep under way may be gone.
 func (h *history) check() {
 	for _, r := range h.runs {
 		latest := h.last[r.number] == r
@@ -178,16 +172,20 @@ func (h *history) check() {
 		if r.status != api.StatusRunning && !restartable {
 			continue
 		}
-		for _, needed := range append([]*pastRun{r}, r.uses...) {
-			if !whole(h.t, h.store, app, needed.id) {
-				h.t.Fatalf("%s (%s) lacks objects of %s\n%s", r.id, r.status, needed.id, strings.Join(h.log, "\n"))
+		needed := []*pastRun{r}
+		if !r.late {
+			needed = append(needed, r.given...)
+		}
+		for _, one := range needed {
+			if !whole(h.t, h.store, app, one.id) {
+				h.t.Fatalf("%s (%s) lacks objects of %s\n%s", r.id, r.status, one.id, strings.Join(h.log, "\n"))
 			}
 		}
 	}
 }
 
 func TestWhateverHappensNoRunLacksWhatItNeeds(t *testing.T) {
-	var swept, cut, raced int
+	var swept, cut, raced, refused int
 	for seed := range uint64(150) {
 		h := &history{
 			t: t, dice: rand.New(rand.NewPCG(seed, 1)), store: &hookedStore{Store: &memory{content: map[string][]byte{}}}, open: newOpenRuns(), now: midnight,
@@ -201,7 +199,7 @@ func TestWhateverHappensNoRunLacksWhatItNeeds(t *testing.T) {
 			h.now = h.now.Add(time.Second)
 			switch h.dice.IntN(6) {
 			case 0, 1:
-				h.start(h.dice.IntN(3) == 0)
+				h.start(false)
 			case 2, 3:
 				h.end()
 			case 4:
@@ -211,13 +209,13 @@ func TestWhateverHappensNoRunLacksWhatItNeeds(t *testing.T) {
 			}
 			h.check()
 		}
-		swept, cut, raced = swept+h.swept, cut+h.cut, raced+h.raced
+		swept, cut, raced, refused = swept+h.swept, cut+h.cut, raced+h.raced, refused+h.refused
 		if h.rules.Runs == 0 {
 			h.settles()
 		}
 	}
-	if swept < 150 || cut < 50 || raced < 50 {
-		t.Errorf("%d runs were swept, %d sweeps cut, %d runs started during one: too few to show anything", swept, cut, raced)
+	if swept < 150 || cut < 50 || raced < 50 || refused < 5 {
+		t.Errorf("%d runs were swept, %d sweeps cut, %d runs started during one, %d were given what is swept: too few to show anything", swept, cut, raced, refused)
 	}
 }
 
@@ -231,7 +229,7 @@ func (h *history) settles() {
 		}
 		h.now = h.now.Add(100 * day)
 	}
-	if left := keys(h.t, h.store, ""); len(left) > 0 {
+	if left := keys(h.t, h.store, api.RunsPrefix); len(left) > 0 {
 		h.t.Errorf("with rules %s, these are left for ever: %v\n%s", h.rules, left, strings.Join(h.log, "\n"))
 	}
 }

@@ -13,9 +13,9 @@ import (
 	"github.com/baas-batch/baas/storage"
 )
 
-// ErrUnreadable is the error for an app with a record that is none. It is not swept:
-// what that run refers to is not known.
-var ErrUnreadable = errors.New("this is no record of the run")
+// ErrUnreadable is the error for an app with a record that is none, or with an open
+// run whose input is not JSON. It is not swept: what that run refers to is not known.
+var ErrUnreadable = errors.New("what a run refers to cannot be read")
 
 const (
 	maxRecord = 16 << 20 // bytes
@@ -130,8 +130,11 @@ func (s *Sweeper) record(ctx context.Context, app, run, instance string) (seen, 
 		return seen{RunRecord: r}, err
 	}
 	open, err := s.Runs.Open(ctx, instance)
-	if err != nil || open == run {
-		return seen{}, err
+	if err != nil {
+		return seen{}, fmt.Errorf("%w: instance %s: %w", ErrNoAnswer, instance, err)
+	}
+	if open == run {
+		return seen{}, nil
 	}
 	// It is written before a run closes: so there is one if it has closed just now.
 	if r, err = s.load(ctx, app, run); !errors.Is(err, storage.ErrNotExist) {
@@ -145,11 +148,14 @@ func (s *Sweeper) load(ctx context.Context, app, run string) (api.RunRecord, err
 	var r api.RunRecord
 	key := api.RunRecordKey(app, run)
 	raw, _, err := storage.GetBytes(ctx, s.Store, key, maxRecord)
+	if errors.Is(err, storage.ErrTooLarge) {
+		return r, fmt.Errorf("%w: %w", ErrUnreadable, err)
+	}
 	if err != nil {
 		return r, err
 	}
 	if err := json.Unmarshal(raw, &r); err != nil || r.Run != run {
-		return r, fmt.Errorf("%w: %s", ErrUnreadable, key)
+		return r, fmt.Errorf("%w: %s is no record of the run", ErrUnreadable, key)
 	}
 	return r, nil
 }

@@ -2,6 +2,7 @@ package retention
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -14,15 +15,20 @@ import (
 	"github.com/baas-batch/baas/storage"
 )
 
+// ErrNoAnswer is the error when Runs cannot tell what is open.
+var ErrNoAnswer = errors.New("which runs are open is not known")
+
 // Runs tells of runs that have not ended. An error ends the sweep: what is not known
 // is never removed.
 type Runs interface {
+	// Home tells where the runs are that it knows of.
+	Home(ctx context.Context) (api.StoreHome, error)
 	// Open gives the ID of the open run of an instance, "" when it has none. The
 	// answer is as of now, not that of a listing which lags behind.
 	Open(ctx context.Context, instance string) (run string, err error)
 	// Live gives the open runs of an app, and those of which it is not known yet
-	// whose they are. It may lag behind.
-	Live(ctx context.Context, app string) ([]Live, error)
+	// whose they are. It may lag behind. While it takes its time, it calls progress.
+	Live(ctx context.Context, app string, progress func()) ([]Live, error)
 }
 
 // Sweeper removes what may go. Store and Runs must be given. It is for one goroutine.
@@ -45,7 +51,8 @@ type Sweeper struct {
 	// Progress is told now and then how much has gone. It may be nil.
 	Progress func(Tally)
 
-	done Tally
+	done   Tally
+	atHome bool // the store is known to be the one of Runs
 }
 
 // DefaultUploadAge is a day: longer than a part takes.
@@ -88,18 +95,22 @@ type Report struct {
 }
 
 // App sweeps one app. It may be cut at any moment and called again: what a run is
-// known by goes last. Errors are those of the store and of Runs.
+// known by goes last. What it has done before an error is in the report. Errors:
+// ErrForeign, ErrNoAnswer, ErrUnreadable, and those of the store.
 func (s *Sweeper) App(ctx context.Context, app string) (Report, error) {
+	if err := s.checkHome(ctx); err != nil {
+		return Report{App: app}, err
+	}
 	runs, err := s.survey(ctx, app)
 	if err != nil {
 		return Report{App: app}, fmt.Errorf("runs of %s: %w", app, err)
 	}
-	p := &plan{s: s, app: app, runs: runs, known: map[string]bool{}, rules: RulesOf(runs, s.Rules)}
-	report := Report{App: app, Rules: p.rules}
+	p := &plan{s: s, app: app, runs: runs, known: map[known]bool{}, rules: RulesOf(runs, s.Rules)}
+	report := Report{App: app, Rules: p.rules.App}
 	if len(runs) == 0 {
 		return report, nil
 	}
-	if err := p.ask(ctx, ""); err != nil {
+	if err := p.ask(ctx); err != nil {
 		return report, err
 	}
 	for i := range p.runs {
@@ -160,62 +171,77 @@ func (s *Sweeper) progress() {
 type plan struct {
 	s        *Sweeper
 	app      string
-	rules    flow.Retention
+	rules    Rules
 	runs     []api.RunRecord
-	known    map[string]bool // open runs that the verdicts have taken into account
+	known    map[known]bool // what the verdicts have taken into account
 	live     []Live
 	verdicts []Verdict
 }
 
-// ask asks what is open now, in particular of one instance, and decides again if
-// there is anything new.
-func (p *plan) ask(ctx context.Context, instance string) error {
-	now, err := p.s.Runs.Live(ctx, p.app)
+// known is an open run, which may have been seen before it was listed with what it needs.
+type known struct {
+	run    string
+	listed bool
+}
+
+// ask asks what is open now, and decides again if there is anything new.
+func (p *plan) ask(ctx context.Context) error {
+	now, err := p.s.Runs.Live(ctx, p.app, p.s.progress)
 	if err != nil {
-		return fmt.Errorf("open runs of %s: %w", p.app, err)
+		return fmt.Errorf("%w: app %s: %w", ErrNoAnswer, p.app, err)
 	}
-	if instance != "" {
-		open, err := p.s.Runs.Open(ctx, instance)
-		if err != nil {
-			return fmt.Errorf("open run of instance %s: %w", instance, err)
-		}
-		if open != "" {
-			now = append(now, Live{Run: open, Instance: instance})
-		}
+	p.learn(true, now...)
+	return nil
+}
+
+// askInstance does the same for one instance, without the lag of a listing.
+func (p *plan) askInstance(ctx context.Context, instance string) error {
+	open, err := p.s.Runs.Open(ctx, instance)
+	if err != nil {
+		return fmt.Errorf("%w: instance %s: %w", ErrNoAnswer, instance, err)
 	}
+	if open != "" {
+		p.learn(false, Live{Run: open, Instance: instance})
+	}
+	return nil
+}
+
+func (p *plan) learn(listed bool, live ...Live) {
 	fresh := p.verdicts == nil
-	for _, l := range now {
-		if !p.known[l.Run] {
-			p.known[l.Run], fresh = true, true
+	for _, l := range live {
+		if k := (known{l.Run, listed}); !p.known[k] {
+			p.known[k], fresh = true, true
 			p.live = append(p.live, l)
 		}
 	}
 	if fresh {
 		p.verdicts = Decide(p.runs, p.live, p.rules, p.s.now())
 	}
-	return nil
 }
 
 // sweep removes one run. It says so in the run's record first, and only then asks
-// for the last time whether something open needs the run: see api.RunRecord.
+// for the last time whether something open needs the run: see api.RunRecord. A mark
+// is never taken back, as another sweep may have seen it and be removing the run by
+// now; hence the question before it, so that it is hardly ever in vain.
 func (p *plan) sweep(ctx context.Context, i int) (Verdict, Tally, error) {
-	r, before := p.runs[i], p.runs[i].Sweep
-	mark := !p.s.DryRun && before == api.SweepNone
-	if mark {
+	r := p.runs[i]
+	if !p.s.DryRun && r.Sweep == api.SweepNone {
+		if err := p.askInstance(ctx, r.Instance); err != nil || p.verdicts[i].Goes == Nothing {
+			return p.verdicts[i], Tally{}, err
+		}
 		r.Sweep = api.SweepBegun
 		if err := put(ctx, p.s.Store, p.app, r); err != nil {
 			return Verdict{}, Tally{}, err
 		}
 	}
-	if err := p.ask(ctx, r.Instance); err != nil {
+	if err := p.ask(ctx); err != nil {
+		return Verdict{}, Tally{}, err
+	}
+	if err := p.askInstance(ctx, r.Instance); err != nil {
 		return Verdict{}, Tally{}, err
 	}
 	verdict := p.verdicts[i]
 	if verdict.Goes == Nothing {
-		if mark {
-			r.Sweep = before
-			return verdict, Tally{}, put(ctx, p.s.Store, p.app, r)
-		}
 		return verdict, Tally{}, nil
 	}
 	gone, err := p.s.remove(ctx, p.app, r.Run, verdict.Goes == AllButLogs)

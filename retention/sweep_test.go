@@ -35,7 +35,10 @@ func shelf(t *testing.T, s storage.Store) (*openRuns, []string) {
 		"runs/app/other/what/is/this", "runs/app-2/app-2-0000000000000001-00000001/work/logs/0/x.log",
 	}
 	write(t, s, others...)
-	return newOpenRuns(live), others
+	if err := Claim(t.Context(), s, here); err != nil {
+		t.Fatal(err)
+	}
+	return newOpenRuns(live), append(others, api.StoreHomeKey)
 }
 
 func TestSweep(t *testing.T) {
@@ -178,25 +181,145 @@ func TestWithoutTemporalNothingGoes(t *testing.T) {
 	}
 }
 
-// A run of the instance that starts when the sweep has decided already stops it.
+// A run of the instance that starts when the sweep has decided already stops it. The
+// mark stays, and keeps others from using what may be gone; the next sweep keeps the
+// run too, while the other one is open.
 func TestARunThatStartsMeanwhileIsSeen(t *testing.T) {
 	s := newStore(t)
 	failed := record(app, 1, 1, api.StatusFailed, 9*day)
 	ended(t, s, app, failed)
 	runs := newOpenRuns()
 	s.hook = func(_, key string) error {
-		if key == api.RunRecordKey(app, failed.Run) {
+		if len(runs.live) == 0 && key == api.RunRecordKey(app, failed.Run) {
 			runs.begin(Live{Run: runName(app, 1, 2), Instance: failed.Instance}, true)
 		}
 		return nil
 	}
 	sweeper := &Sweeper{Store: s, Runs: runs, Now: at(midnight), Rules: flow.Retention{Failed: flow.Duration(day)}}
-	report, err := sweeper.App(t.Context(), app)
-	if err != nil || report.Swept != 0 || report.Kept != 1 || !whole(t, s, app, failed.Run) {
+	for range 2 {
+		report, err := sweeper.App(t.Context(), app)
+		if err != nil || report.Swept != 0 || report.Kept != 1 || !whole(t, s, app, failed.Run) {
+			t.Errorf("%+v, %v", report, err)
+		}
+	}
+	if r, err := sweeper.load(t.Context(), app, failed.Run); err != nil || r.Sweep != api.SweepBegun {
+		t.Errorf("its record: %+v, %v", r, err)
+	}
+	delete(runs.live, failed.Instance)
+	if report, err := sweeper.App(t.Context(), app); err != nil || report.Swept != 1 || len(keys(t, s, api.AppPrefix(app))) > 0 {
+		t.Errorf("after its end: %+v, %v", report, err)
+	}
+}
+
+// A run that is open before the mark leaves none.
+func TestARunThatIsOpenBeforeLeavesNoMark(t *testing.T) {
+	s := newStore(t)
+	first, failed := record(app, 0, 1, api.StatusFailed, 9*day), record(app, 1, 2, api.StatusFailed, 9*day)
+	ended(t, s, app, first)
+	ended(t, s, app, failed)
+	runs := newOpenRuns()
+	s.hook = func(what, key string) error {
+		if what == "delete" && key == api.RunRecordKey(app, first.Run) {
+			runs.begin(Live{Run: runName(app, 1, 3), Instance: failed.Instance}, true)
+		}
+		return nil
+	}
+	sweeper := &Sweeper{Store: s, Runs: runs, Now: at(midnight), Rules: flow.Retention{Failed: flow.Duration(day)}}
+	if report, err := sweeper.App(t.Context(), app); err != nil || report.Swept != 1 || report.Kept != 1 {
 		t.Errorf("%+v, %v", report, err)
 	}
-	if r, err := sweeper.load(t.Context(), app, failed.Run); err != nil || r.Sweep != api.SweepNone {
+	if r, err := sweeper.load(t.Context(), app, failed.Run); err != nil || r.Sweep != api.SweepNone || !whole(t, s, app, failed.Run) {
 		t.Errorf("its record: %+v, %v", r, err)
+	}
+}
+
+// Of two sweeps at once, one removes what the other one decides to keep: nobody must
+// take what is left for whole.
+func TestTwoSweepsAtOnce(t *testing.T) {
+	s := newStore(t)
+	failed := record(app, 1, 1, api.StatusFailed, 9*day)
+	ended(t, s, app, failed)
+	runs, busy := newOpenRuns(), false
+	sweeper := func() *Sweeper {
+		return &Sweeper{Store: s, Runs: runs, Now: at(midnight), Rules: flow.Retention{Failed: flow.Duration(day)}}
+	}
+	s.hook = func(what, key string) error {
+		switch {
+		case busy && what == "delete" && key == api.RunRecordKey(app, failed.Run): // the other one is killed before the last of it
+			return errCut
+		case !busy && key == api.RunRecordKey(app, failed.Run):
+			busy = true
+			if _, err := sweeper().App(t.Context(), app); !errors.Is(err, errCut) {
+				t.Errorf("the other sweep: %v", err)
+			}
+			runs.begin(Live{Run: runName(app, 1, 2), Instance: failed.Instance}, false)
+		}
+		return nil
+	}
+	if report, err := sweeper().App(t.Context(), app); err != nil || report.Kept != 1 || report.Swept != 0 {
+		t.Errorf("%+v, %v", report, err)
+	}
+	if whole(t, s, app, failed.Run) {
+		t.Error("the other sweep has removed nothing")
+	}
+	if r, err := sweeper().load(t.Context(), app, failed.Run); err != nil || r.Sweep != api.SweepBegun {
+		t.Errorf("its record: %+v, %v", r, err)
+	}
+	if err := CheckGiven(t.Context(), s, app, []byte(`"`+objects(app, failed.Run)[2]+`"`)); !errors.Is(err, ErrSwept) {
+		t.Errorf("a run that is given an object of it: %v", err)
+	}
+}
+
+func TestAStoreOfAnotherTemporal(t *testing.T) {
+	s := newStore(t)
+	runs, _ := shelf(t, s)
+	if _, err := storage.PutJSON(t.Context(), s, api.StoreHomeKey, api.StoreHome{Namespace: "prod", NamespaceID: "there"}); err != nil {
+		t.Fatal(err)
+	}
+	before := keys(t, s, "")
+	for _, dry := range []bool{true, false} {
+		sweeper := &Sweeper{Store: s, Runs: runs, Now: at(midnight), Rules: flow.Retention{Runs: 1}, DryRun: dry}
+		if _, err := sweeper.App(t.Context(), app); !errors.Is(err, ErrForeign) || !strings.Contains(err.Error(), `"prod" (ID there)`) {
+			t.Errorf("App: %v", err)
+		}
+		if _, err := sweeper.Uploads(t.Context(), ""); !errors.Is(err, ErrForeign) {
+			t.Errorf("Uploads: %v", err)
+		}
+	}
+	if after := keys(t, s, ""); !slices.Equal(before, after) {
+		t.Errorf("it has changed something: %v", after)
+	}
+	if err := Claim(t.Context(), s, api.StoreHome{NamespaceID: "there"}); err != nil {
+		t.Errorf("its own Temporal: %v", err)
+	}
+}
+
+// A store is claimed by the first that sweeps it, and not by a dry run.
+func TestFirstSweepClaimsTheStore(t *testing.T) {
+	s := newStore(t)
+	for _, dry := range []bool{true, false} {
+		if _, err := (&Sweeper{Store: s, Runs: newOpenRuns(), DryRun: dry}).App(t.Context(), app); err != nil {
+			t.Fatal(err)
+		}
+		if home, err := homeOf(t.Context(), s); dry != errors.Is(err, storage.ErrNotExist) || !dry && home != here {
+			t.Errorf("dry run %v: %+v, %v", dry, home, err)
+		}
+	}
+}
+
+func TestCheckGiven(t *testing.T) {
+	s := newStore(t)
+	for n, stage := range []api.SweepStage{api.SweepNone, api.SweepBegun, api.SweepLogs} {
+		r := record(app, n, n, api.StatusSucceeded, day)
+		r.Sweep = stage
+		if err := put(t.Context(), s, app, r); err != nil {
+			t.Fatal(err)
+		}
+		given := fmt.Sprintf(`{"a": [{"key": %q}], "b": {"key": %q}}`, objects(app, r.Run)[2], objects(app, runName(app, 9, 9))[2])
+		err := CheckGiven(t.Context(), s, app, []byte(given))
+		if swept := errors.Is(err, ErrSwept); swept != (stage != api.SweepNone) || swept && !strings.Contains(err.Error(), r.Run) {
+			t.Errorf("sweep %q: %v", stage, err)
+		}
 	}
 }
 

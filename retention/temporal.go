@@ -1,6 +1,7 @@
 package retention
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,7 +13,6 @@ import (
 
 	commonpb "go.temporal.io/api/common/v1"
 	"go.temporal.io/api/serviceerror"
-	workflowpb "go.temporal.io/api/workflow/v1"
 	"go.temporal.io/api/workflowservice/v1"
 
 	"github.com/baas-batch/baas/api"
@@ -28,8 +28,20 @@ type Temporal struct {
 	Namespace string
 
 	mu    sync.Mutex
-	app   string              // that was asked for last
-	needs map[string][]string // of its open runs, by Temporal's run ID
+	app   string          // that was asked for last
+	known map[string]Live // its open runs, by Temporal's run ID
+}
+
+// Home implements Runs. A namespace's ID stays the same when Temporal starts again, or
+// fails over to another cluster.
+func (t *Temporal) Home(ctx context.Context) (api.StoreHome, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	d, err := t.Service.DescribeNamespace(ctx, &workflowservice.DescribeNamespaceRequest{Namespace: t.Namespace})
+	if err != nil {
+		return api.StoreHome{}, fmt.Errorf("describe namespace %s in Temporal: %w", t.Namespace, err)
+	}
+	return api.StoreHome{Namespace: t.Namespace, NamespaceID: d.GetNamespaceInfo().GetId()}, nil
 }
 
 // Open implements Runs. Of the runs of a workflow ID, only the latest can be open.
@@ -48,35 +60,40 @@ func (t *Temporal) Open(ctx context.Context, instance string) (string, error) {
 	case info.GetCloseTime() != nil:
 		return "", nil
 	default:
-		return runID(info), nil
+		first := cmp.Or(info.GetFirstRunId(), info.GetExecution().GetRunId())
+		return api.RunID(instance, first), nil
 	}
 }
 
 // Live implements Runs.
-func (t *Temporal) Live(ctx context.Context, app string) ([]Live, error) {
+func (t *Temporal) Live(ctx context.Context, app string, progress func()) ([]Live, error) {
 	request := &workflowservice.ListWorkflowExecutionsRequest{
 		Namespace: t.Namespace, PageSize: 1000,
 		Query: fmt.Sprintf("WorkflowType = '%s' AND ExecutionStatus = 'Running' AND (%s = '%s' OR %s IS NULL)",
 			api.WorkflowBatchFlow, api.AttributeApp, strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(app), api.AttributeApp),
 	}
 	var list []Live
-	seen := map[string][]string{}
+	seen := map[string]Live{}
 	for {
 		page, err := t.list(ctx, request)
 		if err != nil {
 			return nil, fmt.Errorf("list open runs in Temporal: %w", err)
 		}
+		progress()
 		for _, info := range page.GetExecutions() {
-			needed, err := t.needsOf(ctx, app, info.GetExecution())
+			live, err := t.live(ctx, app, info.GetExecution())
 			if err != nil {
 				return nil, err
 			}
-			seen[info.GetExecution().GetRunId()] = needed
-			list = append(list, Live{Run: runID(info), Instance: info.GetExecution().GetWorkflowId(), Needs: needed})
+			progress()
+			if live.Run != "" {
+				seen[info.GetExecution().GetRunId()] = live
+				list = append(list, live)
+			}
 		}
 		if request.NextPageToken = page.GetNextPageToken(); len(request.NextPageToken) == 0 {
 			t.mu.Lock()
-			t.app, t.needs = app, seen // those that have ended are forgotten
+			t.app, t.known = app, seen // those that have ended are forgotten
 			t.mu.Unlock()
 			return list, nil
 		}
@@ -89,10 +106,12 @@ func (t *Temporal) list(ctx context.Context, request *workflowservice.ListWorkfl
 	return t.Service.ListWorkflowExecutions(ctx, request)
 }
 
-// needsOf gives the runs of which an open run's input names objects.
-func (t *Temporal) needsOf(ctx context.Context, app string, x *commonpb.WorkflowExecution) ([]string, error) {
+// live tells of an open run; the zero value, if it has ended and is forgotten. It reads
+// the first event of the history, as listings name neither the input nor the first of
+// the runs that have gone on as new.
+func (t *Temporal) live(ctx context.Context, app string, x *commonpb.WorkflowExecution) (Live, error) {
 	t.mu.Lock()
-	known, ok := t.needs[x.GetRunId()]
+	known, ok := t.known[x.GetRunId()]
 	ok = ok && t.app == app
 	t.mu.Unlock()
 	if ok {
@@ -106,26 +125,20 @@ func (t *Temporal) needsOf(ctx context.Context, app string, x *commonpb.Workflow
 	var none *serviceerror.NotFound
 	switch {
 	case errors.As(err, &none):
-		return nil, nil // it has ended, and is forgotten
+		return Live{}, nil
 	case err != nil:
-		return nil, fmt.Errorf("input of workflow %s in Temporal: %w", x.GetWorkflowId(), err)
+		return Live{}, fmt.Errorf("input of workflow %s in Temporal: %w", x.GetWorkflowId(), err)
 	case len(h.GetHistory().GetEvents()) == 0:
-		return nil, fmt.Errorf("input of workflow %s in Temporal: its history is empty", x.GetWorkflowId())
+		return Live{}, fmt.Errorf("input of workflow %s in Temporal: its history is empty", x.GetWorkflowId())
 	}
+	started := h.GetHistory().GetEvents()[0].GetWorkflowExecutionStartedEventAttributes()
 	runs := map[string]bool{}
-	for _, p := range h.GetHistory().GetEvents()[0].GetWorkflowExecutionStartedEventAttributes().GetInput().GetPayloads() {
+	for _, p := range started.GetInput().GetPayloads() {
 		if encoding := string(p.GetMetadata()["encoding"]); encoding != "json/plain" {
-			return nil, fmt.Errorf("input of workflow %s in Temporal: it is encoded as %q, and cannot be read", x.GetWorkflowId(), encoding)
+			return Live{}, fmt.Errorf("%w: the input of workflow %s in Temporal is encoded as %q", ErrUnreadable, x.GetWorkflowId(), encoding)
 		}
 		namedRuns(app, p.GetData(), runs)
 	}
-	return slices.Sorted(maps.Keys(runs)), nil
-}
-
-func runID(info *workflowpb.WorkflowExecutionInfo) string {
-	first := info.GetFirstRunId()
-	if first == "" {
-		first = info.GetExecution().GetRunId()
-	}
-	return api.RunID(info.GetExecution().GetWorkflowId(), first)
+	first := cmp.Or(started.GetFirstExecutionRunId(), x.GetRunId())
+	return Live{Run: api.RunID(x.GetWorkflowId(), first), Instance: x.GetWorkflowId(), Needs: slices.Sorted(maps.Keys(runs))}, nil
 }

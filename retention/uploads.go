@@ -14,8 +14,12 @@ import (
 
 // Uploads aborts the unfinished multipart uploads that are older than UploadAge: of
 // runs that are not open, and of files and bundles whose sender must be gone. With
-// an app, only those of its runs. It gives how many there were.
+// an app, only those of its runs. It gives how many there were. Errors: ErrForeign,
+// ErrNoAnswer, and those of the store.
 func (s *Sweeper) Uploads(ctx context.Context, app string) (int, error) {
+	if err := s.checkHome(ctx); err != nil {
+		return 0, err
+	}
 	prefixes := []string{api.RunsPrefix, "files/", "bundles/"}
 	if app != "" {
 		prefixes = []string{api.AppPrefix(app)}
@@ -51,7 +55,7 @@ func (s *Sweeper) abort(ctx context.Context, uploads []storage.Upload) (aborted 
 		}
 		if ofRun && asked != run {
 			if open, err = s.Runs.Open(ctx, instance); err != nil {
-				return aborted, fmt.Errorf("open run of instance %s: %w", instance, err)
+				return aborted, fmt.Errorf("%w: instance %s: %w", ErrNoAnswer, instance, err)
 			}
 			asked = run
 		}

@@ -18,7 +18,7 @@ import (
 )
 
 // directoryBounds are those of the executor.
-var directoryBounds = tree.Bounds{Bytes: 5 << 40, Entries: 200_000}
+var directoryBounds = tree.Bounds{Bytes: tree.MaxBytes, Entries: tree.MaxEntries}
 
 // hashDirectory refers to a directory as writeDirectory would store it, so that
 // the hash depends on nothing but paths, modes and contents.
@@ -29,28 +29,33 @@ func hashDirectory(ctx context.Context, dir string) (tasklet.FileRef, error) {
 	return ref, err
 }
 
+// storeDirectory stores a directory under the hash that it had. One that has changed
+// since is not stored, and what is there already is not sent again.
 func storeDirectory(ctx context.Context, store storage.Store, dir string, want tasklet.FileRef) error {
-	f, err := os.CreateTemp("", "baas-directory-*")
-	if err != nil {
+	switch info, err := store.Stat(ctx, want.Key); {
+	case err == nil && info.Size == want.Stored():
+		return nil
+	case err != nil && !errors.Is(err, storage.ErrNotExist):
 		return err
 	}
-	defer os.Remove(f.Name())
-	defer f.Close()
-	buffered := bufio.NewWriterSize(f, 1<<20)
-	_, err = writeDirectory(dir, buffered)
-	if err == nil {
-		err = buffered.Flush()
-	}
-	if err == nil {
-		_, err = f.Seek(0, io.SeekStart)
-	}
-	if err != nil {
-		return err
-	}
-	content, err := storage.PutContent(ctx, store, filePrefix, f)
-	if err == nil && content.Key != want.Key {
-		err = errors.New("it changed meanwhile")
-	}
+	r, w := io.Pipe()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		buffered := bufio.NewWriterSize(w, 1<<20)
+		hashed, digest := storage.HashWriter(buffered)
+		_, err := writeDirectory(dir, hashed)
+		if err == nil {
+			err = buffered.Flush()
+		}
+		if err == nil && api.FileKey(digest.SHA256()) != want.Key {
+			err = errors.New("it changed meanwhile")
+		}
+		_ = w.CloseWithError(err)
+	}()
+	_, err := store.Put(ctx, want.Key, r, storage.PutOptions{})
+	_ = r.Close() // ends what still writes
+	<-done
 	return err
 }
 
@@ -161,18 +166,33 @@ func (c *Client) fetchTree(ctx context.Context, dir *os.Root, manifest io.Reader
 	if err := tree.Make(dir, entries); err != nil {
 		return err
 	}
+	// One stream: there may be many small files.
+	content, _, err := storage.GetParallel(ctx, c.store, ref.Key, base, size, storage.Parallel{})
+	if err != nil {
+		return err
+	}
+	defer content.Close()
 	for _, e := range entries {
-		if e.Kind != tree.File || e.Size == 0 {
+		if e.Kind != tree.File {
 			continue
 		}
-		f, err := dir.OpenFile(e.Path, os.O_WRONLY, 0)
-		if err != nil {
-			return err
-		}
-		content := storage.Content{Key: ref.Key, Offset: base + e.Offset, Size: e.Size, SHA256: e.SHA256.String()}
-		if err := errors.Join(storage.CopyVerified(ctx, f, c.store, content), f.Close()); err != nil {
+		if err := fillFile(dir, e, content); err != nil {
 			return fmt.Errorf("%s: %w", e.Path, err)
 		}
 	}
 	return tree.Finish(dir, entries, nil)
+}
+
+// fillFile writes a file of a tree from where its content begins, and checks it.
+func fillFile(dir *os.Root, e tree.Entry, content io.Reader) error {
+	f, err := dir.OpenFile(e.Path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	hashed, digest := storage.HashWriter(f)
+	_, err = io.CopyN(hashed, content, e.Size)
+	if errors.Is(err, io.EOF) || err == nil && digest.SHA256() != e.SHA256.String() {
+		err = storage.ErrCorrupt
+	}
+	return errors.Join(err, f.Close())
 }

@@ -6,6 +6,7 @@ import (
 	"iter"
 	"time"
 
+	"github.com/baas-batch/baas/api"
 	"github.com/baas-batch/baas/flow"
 	"github.com/baas-batch/baas/retention"
 )
@@ -31,7 +32,8 @@ type Swept struct {
 
 // Sweep removes what retention rules let go. It may be cut at any moment and called
 // again. Errors: an *UnreachableError where Temporal is not known; without an answer
-// of Temporal nothing more is removed.
+// of Temporal nothing more is removed. An app that cannot be swept is among the errors
+// at the end, and the others are swept.
 func (c *Client) Sweep(ctx context.Context, o SweepOptions) (Swept, error) {
 	var sum Swept
 	if c.temporal == nil || c.store == nil {
@@ -48,13 +50,16 @@ func (c *Client) Sweep(ctx context.Context, o SweepOptions) (Swept, error) {
 		}
 		report, err := s.App(ctx, app)
 		switch {
-		case errors.Is(err, retention.ErrUnreadable):
-			troubles = append(troubles, err) // the other apps are swept
-			continue
-		case err != nil:
+		case err != nil && (errors.Is(err, retention.ErrForeign) || ctx.Err() != nil):
 			return sum, err
+		case errors.Is(err, retention.ErrNoAnswer) && !errors.Is(err, retention.ErrUnreadable):
+			return sum, err
+		case err != nil:
+			troubles = append(troubles, err) // the other apps are swept
 		}
-		sum.Apps = append(sum.Apps, report)
+		if err == nil || report.Swept > 0 {
+			sum.Apps = append(sum.Apps, report)
+		}
 	}
 	uploads, err := s.Uploads(ctx, o.App)
 	sum.Uploads = uploads
@@ -91,7 +96,12 @@ func (r namedRuns) Open(ctx context.Context, instance string) (string, error) {
 	return run, r.client.named(err)
 }
 
-func (r namedRuns) Live(ctx context.Context, app string) ([]retention.Live, error) {
-	live, err := r.Temporal.Live(ctx, app)
+func (r namedRuns) Live(ctx context.Context, app string, progress func()) ([]retention.Live, error) {
+	live, err := r.Temporal.Live(ctx, app, progress)
 	return live, r.client.named(err)
+}
+
+func (r namedRuns) Home(ctx context.Context) (api.StoreHome, error) {
+	home, err := r.Temporal.Home(ctx)
+	return home, r.client.named(err)
 }

@@ -57,7 +57,9 @@ type Store interface {
 	// CheckParts). Repeating it after success succeeds. ErrNotExist for an upload
 	// that was aborted or never was, ErrInvalidPart.
 	CompleteUpload(ctx context.Context, key, uploadID string, parts []UploadPart) (Info, error)
-	// AbortUpload throws all parts away. Aborting what is not there succeeds.
+	// AbortUpload throws all parts away. Aborting what is not there succeeds. Parts that
+	// a CompleteUpload without an answer may still make an object of are left as they
+	// are; ListUploads shows them, and an hour later they can be aborted.
 	AbortUpload(ctx context.Context, key, uploadID string) error
 	// ListUploads gives unfinished uploads under a prefix, for sweeping.
 	ListUploads(ctx context.Context, prefix string) ([]Upload, error)

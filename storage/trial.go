@@ -3,6 +3,8 @@ package storage
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -17,6 +19,11 @@ const trialPrefix = "checks/"
 // Try uses a store as the platform does, with small objects under "checks/" that are
 // gone afterwards, and tells of each thing that was tried. It returns the first error.
 func Try(ctx context.Context, s Store, tell func(what string, took time.Duration, err error)) (err error) {
+	client, err := signedClient(s.Capabilities().PrivateCA)
+	if err != nil {
+		return err
+	}
+	defer client.CloseIdleConnections()
 	content := []byte("written by a check of the storage\n")
 	key := trialPrefix + time.Now().UTC().Format("20060102T150405.000000000Z")
 	do := func(what string, f func() error) {
@@ -43,10 +50,10 @@ func Try(ctx context.Context, s Store, tell func(what string, took time.Duration
 		return err
 	})
 	do("signed URL to get", func() error {
-		return open(ctx, s, key, SignOptions{Method: http.MethodGet, Expires: time.Minute}, content, nil)
+		return open(ctx, client, s, key, SignOptions{Method: http.MethodGet, Expires: time.Minute}, content, nil)
 	})
 	do("signed URL to put", func() error {
-		return open(ctx, s, key, SignOptions{Method: http.MethodPut, Expires: time.Minute}, nil, content)
+		return open(ctx, client, s, key, SignOptions{Method: http.MethodPut, Expires: time.Minute}, nil, content)
 	})
 	do("upload in parts, aborted", func() error {
 		id, err := s.CreateUpload(ctx, key)
@@ -62,8 +69,24 @@ func Try(ctx context.Context, s Store, tell func(what string, took time.Duration
 	return errors.Join(err, left)
 }
 
+// signedClient trusts what an executor trusts: the system, and the store's own CA.
+func signedClient(pem string) (*http.Client, error) {
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	if pem != "" {
+		roots, err := x509.SystemCertPool()
+		if err != nil {
+			roots = x509.NewCertPool()
+		}
+		if !roots.AppendCertsFromPEM([]byte(pem)) {
+			return nil, errors.New("the store's CA is no certificate in PEM form")
+		}
+		transport.TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+	}
+	return &http.Client{Transport: transport}, nil
+}
+
 // open uses a signed URL without credentials, as an executor does.
-func open(ctx context.Context, s Store, key string, opts SignOptions, want, send []byte) error {
+func open(ctx context.Context, client *http.Client, s Store, key string, opts SignOptions, want, send []byte) error {
 	signed, err := s.SignURL(ctx, key, opts)
 	if err != nil {
 		return err
@@ -75,7 +98,7 @@ func open(ctx context.Context, s Store, key string, opts SignOptions, want, send
 	for name, value := range signed.Header {
 		request.Header.Set(name, value)
 	}
-	response, err := http.DefaultClient.Do(request)
+	response, err := client.Do(request)
 	if err != nil {
 		// Nor may the URL stand in this one.
 		return fmt.Errorf("the signed URL leads nowhere: %s", strings.ReplaceAll(err.Error(), signed.URL, "…"))

@@ -46,8 +46,9 @@ type Config struct {
 	Retention flow.Retention
 	// UploadAge is how old unfinished uploads are aborted by the sweep; a day if 0.
 	UploadAge time.Duration
-	// NoSweep leaves the nightly sweep unscheduled: for a platform whose store holds
-	// the runs of others too, since it cannot know which of these are open.
+	// NoSweep leaves the nightly sweep unscheduled and the store unclaimed: for a
+	// platform whose store holds the runs of others too, since it cannot know which of
+	// these are open.
 	NoSweep bool
 
 	// Framework is the name under which workers share one Mesos framework;

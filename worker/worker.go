@@ -16,7 +16,6 @@ import (
 
 	"github.com/baas-batch/baas/activities"
 	"github.com/baas-batch/baas/api"
-	"github.com/baas-batch/baas/flow"
 	"github.com/baas-batch/baas/retention"
 	"github.com/baas-batch/baas/workflows"
 )
@@ -28,6 +27,9 @@ type Worker struct {
 	lead    sdkworker.Worker
 	leader  *leader
 	stopped sync.Once
+
+	stopArranging context.CancelFunc
+	arranging     sync.WaitGroup
 }
 
 // Start starts a worker, and the framework's singleton workflow if nobody has
@@ -36,7 +38,7 @@ func Start(ctx context.Context, cfg Config) (*Worker, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	w := &Worker{cfg: cfg, leader: newLeader(cfg)}
+	w := &Worker{cfg: cfg, leader: newLeader(cfg), stopArranging: func() {}}
 	w.main = sdkworker.New(cfg.Client, api.TaskQueue, sdkworker.Options{
 		Identity:          cfg.Identity,
 		WorkerStopTimeout: cfg.StopTimeout,
@@ -44,9 +46,6 @@ func Start(ctx context.Context, cfg Config) (*Worker, error) {
 	})
 	workflows.Register(w.main)
 	preparer := &activities.Preparer{Store: cfg.Store, Catalog: cfg.Catalog, Settings: cfg.settings(), Images: cfg.Images}
-	if !cfg.NoSweep {
-		preparer.Retained = scheduleOnce(cfg.Client)
-	}
 	sweeper := &activities.Sweeper{
 		Store: cfg.Store, Rules: cfg.Retention, UploadAge: cfg.UploadAge,
 		Runs: &retention.Temporal{Service: cfg.Client.WorkflowService(), Namespace: cfg.Namespace},
@@ -75,11 +74,10 @@ func Start(ctx context.Context, cfg Config) (*Worker, error) {
 		w.Stop()
 		return nil, err
 	}
-	if cfg.Retention != (flow.Retention{}) && !cfg.NoSweep {
-		if err := preparer.Retained(ctx); err != nil {
-			w.Stop()
-			return nil, err
-		}
+	if !cfg.NoSweep {
+		var arranging context.Context
+		arranging, w.stopArranging = context.WithCancel(context.WithoutCancel(ctx))
+		w.arranging.Go(func() { arrangeSweep(arranging, cfg, sweeper.Runs, arrangeAgain) })
 	}
 	return w, nil
 }
@@ -95,6 +93,8 @@ func (w *Worker) Load() activities.Load { return w.leader.load() }
 // all is quiet. Tasks in Mesos run on: the next leader takes them over.
 func (w *Worker) Stop() {
 	w.stopped.Do(func() {
+		w.stopArranging()
+		w.arranging.Wait()
 		w.leader.resign()
 		w.lead.Stop()
 		w.main.Stop()

@@ -19,9 +19,9 @@ const (
 	sweepSilence  = 5 * time.Minute
 )
 
-// SweepStorage removes what the retention rules let go, one app after the other.
-// When storage does not answer
-// for the better part of an hour, or Temporal does not, it ends: the next one begins anew.
+// SweepStorage removes what the retention rules let go, one app after the other. When
+// storage or Temporal does not answer for the better part of an hour, it ends: the next
+// one begins anew.
 func SweepStorage(ctx workflow.Context, in api.SweepInput) (api.SweepResult, error) {
 	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
 		TaskQueue:           api.TaskQueue,

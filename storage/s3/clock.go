@@ -2,6 +2,7 @@ package s3
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/baas-batch/baas/storage/internal/remote"
 )
@@ -25,7 +27,7 @@ type watched struct {
 func (w watched) Do(r *http.Request) (*http.Response, error) {
 	response, err := w.HTTPClient.Do(r)
 	if err == nil {
-		w.clock.See(response.Header)
+		w.clock.See(response)
 	}
 	return response, err
 }
@@ -50,12 +52,9 @@ func (p presigner) PresignHTTP(ctx context.Context, credentials aws.Credentials,
 // askTime has a call made if the server's clock is not known. Should it fail, ours is
 // taken.
 func (s *Store) askTime(ctx context.Context) {
-	if !s.clock.Ask() {
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	_, _ = s.client.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &s.o.Bucket}, func(o *s3.Options) { o.RetryMaxAttempts = 1 })
+	s.clock.Learn(ctx, func(ctx context.Context) {
+		_, _ = s.client.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &s.o.Bucket}, func(o *s3.Options) { o.RetryMaxAttempts = 1 })
+	})
 }
 
 // leastSkew is a difference of the clocks that some servers refuse: Swift's S3 API by
@@ -63,9 +62,17 @@ func (s *Store) askTime(ctx context.Context) {
 // RequestTimeTooSkewed).
 const leastSkew = 5 * time.Minute
 
-// skewed explains a refusal by the clocks, "" if they do not differ as much.
-func skewed(ahead time.Duration) string {
-	if ahead.Abs() < leastSkew {
+// skewed explains a refusal by the clocks, "" if the call was signed for the time of
+// the server, or nearly so.
+func skewed(err error) string {
+	var response *smithyhttp.ResponseError
+	if !errors.As(err, &response) || response.Response == nil || response.Response.Request == nil {
+		return ""
+	}
+	date, err := http.ParseTime(response.Response.Header.Get("Date"))
+	signed, signErr := time.Parse("20060102T150405Z", response.Response.Request.Header.Get("X-Amz-Date"))
+	ahead := date.Sub(signed)
+	if err != nil || signErr != nil || ahead.Abs() < leastSkew {
 		return ""
 	}
 	return fmt.Sprintf("this machine's clock is %s %s the server's: set the one that is wrong (NTP)",

@@ -22,11 +22,11 @@ import (
 // retryer is the SDK's, and heeds Retry-After.
 type retryer struct{ aws.RetryerV2 }
 
-func newRetryer(clock *remote.Clock) aws.Retryer {
+func newRetryer() aws.Retryer {
 	return retryer{retry.NewStandard(func(o *retry.StandardOptions) {
 		o.Retryables = append(o.Retryables, retry.IsErrorRetryableFunc(func(err error) aws.Ternary {
 			// What a HEAD answers does not name the clock; the next try goes by the server's.
-			if isCode(err, "Forbidden") && clock.Ahead().Abs() > leastSkew {
+			if isCode(err, "Forbidden") && skewed(err) != "" {
 				return aws.TrueTernary
 			}
 			return aws.UnknownTernary
@@ -126,7 +126,7 @@ var hints = map[string]string{
 func (s *Store) hint(err error) string {
 	var api smithy.APIError
 	if errors.As(err, &api) {
-		if why := skewed(s.clock.Ahead()); why != "" && isCode(err, "RequestTimeTooSkewed", "Forbidden", "AccessDenied", "SignatureDoesNotMatch") {
+		if why := skewed(err); why != "" && isCode(err, "RequestTimeTooSkewed", "Forbidden", "AccessDenied", "SignatureDoesNotMatch") {
 			return why
 		}
 		if hint := hints[api.ErrorCode()]; hint != "" {

@@ -29,7 +29,7 @@ func (s *Store) Put(ctx context.Context, key string, r io.Reader, opts storage.P
 	if err != nil {
 		return storage.Info{}, fmt.Errorf("put: %w", err)
 	}
-	p := &put{s: s, name: name, opts: opts}
+	p := &put{s: s, key: key, name: name, opts: opts}
 	size, err := remote.Split(ctx, r, s.plan, remote.Sinks{Whole: p.whole, Begin: p.begin, Send: p.send, Join: p.join, Abort: p.abort})
 	if err != nil {
 		return storage.Info{}, s.failed(ctx, "put", key, err)
@@ -40,17 +40,17 @@ func (s *Store) Put(ctx context.Context, key string, r io.Reader, opts storage.P
 
 // put is one Put on its way.
 type put struct {
-	s    *Store
-	name string
-	opts storage.PutOptions
+	s         *Store
+	key, name string
+	opts      storage.PutOptions
 
 	id    *string // of the multipart upload, once it has begun
 	etags []string
 	etag  string // of the object
 }
 
-func (p *put) ifNoneMatch() *string {
-	if p.opts.IfAbsent {
+func ifNoneMatch(ifAbsent bool) *string {
+	if ifAbsent {
 		return aws.String("*")
 	}
 	return nil
@@ -66,7 +66,7 @@ func (p *put) contentType() *string {
 func (p *put) whole(ctx context.Context, body []byte) error {
 	out, err := p.s.client.PutObject(ctx, &s3.PutObjectInput{
 		Bucket: &p.s.o.Bucket, Key: &p.name, Body: bytes.NewReader(body), ContentLength: aws.Int64(int64(len(body))), ContentMD5: sumOf(body),
-		ContentType: p.contentType(), IfNoneMatch: p.ifNoneMatch(),
+		ContentType: p.contentType(), IfNoneMatch: ifNoneMatch(p.opts.IfAbsent),
 		ServerSideEncryption: p.s.encryption(), SSEKMSKeyId: p.s.kmsKey(),
 	}, withoutRace(p.opts.IfAbsent))
 	if err == nil {
@@ -93,17 +93,12 @@ func (p *put) send(ctx context.Context, part remote.Part) error {
 }
 
 func (p *put) join(ctx context.Context, parts int) error {
-	done := make([]types.CompletedPart, parts)
-	for i := range done {
-		done[i] = types.CompletedPart{PartNumber: aws.Int32(int32(i + 1)), ETag: &p.etags[i]}
+	list := make([]storage.UploadPart, parts)
+	for i := range list {
+		list[i] = storage.UploadPart{Number: i + 1, ETag: p.etags[i]}
 	}
-	out, err := p.s.client.CompleteMultipartUpload(ctx, &s3.CompleteMultipartUploadInput{
-		Bucket: &p.s.o.Bucket, Key: &p.name, UploadId: p.id, IfNoneMatch: p.ifNoneMatch(),
-		MultipartUpload: &types.CompletedMultipartUpload{Parts: done},
-	}, withoutRace(p.opts.IfAbsent))
-	if err == nil {
-		p.etag = storage.TrimETag(aws.ToString(out.ETag))
-	}
+	info, err := p.s.join(ctx, p.key, p.name, *p.id, list, p.opts.IfAbsent)
+	p.etag = info.ETag
 	return err
 }
 

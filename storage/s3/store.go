@@ -37,10 +37,11 @@ type Store struct {
 	o       Options
 	client  *s3.Client
 	presign *s3.PresignClient
-	http    *awshttp.BuildableClient
+	http    *http.Client
 	names   remote.Names
 	plan    remote.Plan
 	clock   *remote.Clock
+	joins   joins
 	ca      string // PEM, for Capabilities
 }
 
@@ -50,15 +51,14 @@ type Store struct {
 func Open(ctx context.Context, o Options) (*Store, error) {
 	var ca string
 	var setUp error
-	client := awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) { ca, setUp = remote.SetUp(t, o.CAFile) })
-	client.GetTransport() // runs the options
+	builder := awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) { ca, setUp = remote.SetUp(t, o.CAFile) })
 	if setUp != nil {
 		return nil, setUp
 	}
 	clock := &remote.Clock{}
 	cfg, err := config.LoadDefaultConfig(ctx, func(l *config.LoadOptions) error {
-		l.HTTPClient, l.SharedConfigProfile, l.Region = client, o.Profile, o.Region
-		l.Retryer, l.Logger = func() aws.Retryer { return newRetryer(clock) }, logging.Nop{} // what matters is in the errors
+		l.HTTPClient, l.SharedConfigProfile, l.Region = builder, o.Profile, o.Region
+		l.Retryer, l.Logger = newRetryer, logging.Nop{} // what matters is in the errors
 		l.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
 		l.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
 		return nil
@@ -69,6 +69,10 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if cfg.Region == "" && o.Endpoint == "" {
 		return nil, errors.New("no region: set region=… in the storage URL, or AWS_REGION")
 	}
+	if given, ok := cfg.HTTPClient.(*awshttp.BuildableClient); ok {
+		builder = given // with AWS_CA_BUNDLE
+	}
+	client := &http.Client{Transport: builder.GetTransport(), CheckRedirect: redirect}
 	s := &Store{
 		o: o, http: client, clock: clock, names: remote.Names{Prefix: o.Prefix}, plan: remote.NewPlan(o.PartSize, cmp.Or(o.MaxParts, maxParts)), ca: ca,
 	}
@@ -78,10 +82,22 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		if o.Endpoint != "" {
 			c.BaseEndpoint = aws.String(o.Endpoint)
 		}
-		c.HTTPClient = watched{c.HTTPClient, clock}
+		c.HTTPClient = watched{client, clock}
 	})
 	s.presign = s3.NewPresignClient(s.client, func(o *s3.PresignOptions) { o.Presigner = newPresigner(clock) })
 	return s, nil
+}
+
+// redirect follows what keeps the method, as the SDK's own client does. That one would
+// have its dialler replaced, for AWS_DEFAULTS_MODE.
+func redirect(r *http.Request, via []*http.Request) error {
+	if code := r.Response.StatusCode; code != http.StatusTemporaryRedirect && code != http.StatusPermanentRedirect || len(via) >= 10 {
+		return http.ErrUseLastResponse
+	}
+	if r.URL.Host != via[len(via)-1].URL.Host {
+		r.Header.Del("X-Amz-Security-Token")
+	}
+	return nil
 }
 
 // Capabilities implements storage.Store.
@@ -93,7 +109,7 @@ func (s *Store) Capabilities() storage.Capabilities {
 
 // Close implements storage.Store.
 func (s *Store) Close() error {
-	s.http.GetTransport().CloseIdleConnections()
+	s.http.CloseIdleConnections()
 	return nil
 }
 

@@ -4,15 +4,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
+	"sync"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/baas-batch/baas/storage"
+	"github.com/baas-batch/baas/storage/internal/remote"
 )
 
 // SignURL implements storage.Store. With the credentials of a role it may die
@@ -112,25 +117,78 @@ func (s *Store) CompleteUpload(ctx context.Context, key, uploadID string, parts 
 	if err := errors.Join(err, storage.CheckParts(parts, s.Capabilities())); err != nil {
 		return storage.Info{}, fmt.Errorf("complete upload: %w", err)
 	}
+	if _, err = s.join(ctx, key, name, uploadID, parts, false); err != nil {
+		return storage.Info{}, s.failed(ctx, "complete upload of", key, err)
+	}
+	return s.Stat(ctx, key)
+}
+
+// join makes an object of parts. Of the answer only the ETag is sure.
+func (s *Store) join(ctx context.Context, key, name, id string, parts []storage.UploadPart, ifAbsent bool) (storage.Info, error) {
 	done := make([]types.CompletedPart, len(parts))
 	for i, part := range parts {
 		done[i] = types.CompletedPart{PartNumber: aws.Int32(int32(part.Number)), ETag: &part.ETag}
 	}
-	_, err = s.client.CompleteMultipartUpload(ctx, &s3.CompleteMultipartUploadInput{
-		Bucket: &s.o.Bucket, Key: &name, UploadId: &uploadID, MultipartUpload: &types.CompletedMultipartUpload{Parts: done},
-	})
-	if err = s.failed(ctx, "complete upload of", key, err); err != nil && !errors.Is(err, storage.ErrNotExist) {
+	s.joins.begin(id)
+	out, err := s.client.CompleteMultipartUpload(ctx, &s3.CompleteMultipartUploadInput{
+		Bucket: &s.o.Bucket, Key: &name, UploadId: &id, IfNoneMatch: ifNoneMatch(ifAbsent),
+		MultipartUpload: &types.CompletedMultipartUpload{Parts: done},
+	}, withoutRace(ifAbsent))
+	if err == nil || isRefusal(err) {
+		s.joins.end(id)
+	}
+	if isCode(err, "NoSuchUpload", "NoSuchKey", "NotFound") {
+		// The upload is gone: by this very call, made before, if its object is there.
+		info, statErr := s.Stat(ctx, key)
+		if statErr == nil && info.ETag == joined(parts) {
+			return info, nil
+		}
+	}
+	if err != nil {
 		return storage.Info{}, err
 	}
-	info, statErr := s.Stat(ctx, key)
-	if err == nil {
-		return info, statErr
+	return storage.Info{Key: key, ETag: storage.TrimETag(aws.ToString(out.ETag))}, nil
+}
+
+// isRefusal tells whether the last try of a call had an answer that says no.
+func isRefusal(err error) bool {
+	var response *smithyhttp.ResponseError
+	if !errors.As(err, &response) {
+		return false
 	}
-	// The upload is gone: by this very call, made before, if its object is there.
-	if statErr == nil && info.ETag == joined(parts) {
-		return info, nil
+	status := response.HTTPStatusCode()
+	return status >= 400 && status < 499 && status != http.StatusRequestTimeout
+}
+
+// joins are the uploads whose parts may become an object at any moment: servers go on
+// with a call whose client has left, and Swift's S3 API takes the parts away from
+// below it when the upload is aborted then.
+type joins struct {
+	mu    sync.Mutex
+	since map[string]time.Time // by ID
+}
+
+func (j *joins) begin(id string) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	maps.DeleteFunc(j.since, func(_ string, since time.Time) bool { return time.Since(since) > remote.Settled })
+	if j.since == nil {
+		j.since = make(map[string]time.Time)
 	}
-	return storage.Info{}, err
+	j.since[id] = time.Now()
+}
+
+func (j *joins) end(id string) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	delete(j.since, id)
+}
+
+func (j *joins) open(id string) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	since, ok := j.since[id]
+	return ok && time.Since(since) < remote.Settled
 }
 
 // checkUpload keeps what is surely no ID away from the server.
@@ -153,7 +211,11 @@ func (s *Store) AbortUpload(ctx context.Context, key, uploadID string) error {
 	return s.failed(ctx, "abort upload of", key, s.abort(ctx, name, &uploadID))
 }
 
+// abort leaves parts that may still become an object: ListUploads shows them.
 func (s *Store) abort(ctx context.Context, name string, id *string) error {
+	if s.joins.open(*id) {
+		return nil
+	}
 	_, err := s.client.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{Bucket: &s.o.Bucket, Key: &name, UploadId: id})
 	if isCode(err, "NoSuchUpload", "NoSuchKey", "NotFound") {
 		return nil

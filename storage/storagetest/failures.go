@@ -24,11 +24,13 @@ func (h Harness) failureSizes() []int64 { return []int64{0, 10, h.LargeSize / 2}
 func (h Harness) testFailingReader(t *testing.T) {
 	s, ctx := h.New(t), t.Context()
 	broken := errors.New("the producer broke")
-	for _, size := range h.failureSizes() {
-		r := io.MultiReader(pattern(3, size), stream.ReadFunc(func([]byte) (int, error) { return 0, broken }))
-		_, err := s.Put(ctx, "fresh/key", r, storage.PutOptions{})
-		wantError(t, "Put", err, broken)
-		h.wantNothing(t, s, "fresh/key")
+	for _, failure := range []error{broken, io.ErrUnexpectedEOF} {
+		for _, size := range h.failureSizes() {
+			r := io.MultiReader(pattern(3, size), stream.ReadFunc(func([]byte) (int, error) { return 0, failure }))
+			_, err := s.Put(ctx, "fresh/key", r, storage.PutOptions{})
+			wantError(t, "Put", err, failure)
+			h.wantNothing(t, s, "fresh/key")
+		}
 	}
 	mustPut(t, s, "old", []byte("old content"))
 	r := io.MultiReader(strings.NewReader("new"), stream.ReadFunc(func([]byte) (int, error) { return 0, broken }))

@@ -31,6 +31,18 @@ type statusError struct {
 	details string // the answer's text, in part
 }
 
+// unclear is the failure of a call that may still take effect: one of its tries had no
+// answer, or one that does not say.
+type unclear struct{ error }
+
+func (u unclear) Unwrap() error { return u.error }
+
+// refused tells whether a call has failed that has no effect and never will.
+func refused(err error) bool {
+	var u unclear
+	return err != nil && !errors.As(err, &u)
+}
+
 func (e *statusError) Error() string {
 	text := fmt.Sprintf("status %d %s", e.code, http.StatusText(e.code))
 	if e.details != "" {
@@ -41,10 +53,15 @@ func (e *statusError) Error() string {
 
 // do makes a call, again if it fails in a way that may pass. The caller closes the
 // answer's body.
-func (s *Store) do(ctx context.Context, r request) (*http.Response, error) {
-	refused := ""
+func (s *Store) do(ctx context.Context, r request) (response *http.Response, err error) {
+	stale, open := "", false // open: a try may still take effect
+	defer func() {
+		if err != nil && open {
+			err = unclear{err}
+		}
+	}()
 	for try := 1; ; try++ {
-		who, err := s.login.get(ctx, refused)
+		who, err := s.login.get(ctx, stale)
 		if err != nil {
 			return nil, err
 		}
@@ -57,32 +74,39 @@ func (s *Store) do(ctx context.Context, r request) (*http.Response, error) {
 			wait = remote.RetryAfter(response.Header, time.Now())
 			err = answered(response)
 		}
+		open = open || !isRefusal(err)
 		if ctx.Err() != nil {
 			return nil, errors.Join(ctx.Err(), err)
 		}
-		if try >= remote.MaxTries || !mayPass(err, refused) {
+		if try >= remote.MaxTries || !mayPass(err, stale) {
 			return nil, err
 		}
 		if isStatus(err, http.StatusUnauthorized) {
-			refused = who.token // it has expired; a new one is asked for once
+			stale = who.token // it has expired; a new one is asked for once
 			continue
 		}
-		refused = ""
+		stale = ""
 		if err := errors.Join(remote.Sleep(ctx, wait), remote.Pause(ctx, try)); err != nil {
 			return nil, err
 		}
 	}
 }
 
+// isRefusal tells whether a try had an answer that says no.
+func isRefusal(err error) bool {
+	var status *statusError
+	return errors.As(err, &status) && status.code < 499 && status.code != http.StatusRequestTimeout
+}
+
 // mayPass tells whether another try makes sense.
-func mayPass(err error, refused string) bool {
+func mayPass(err error, stale string) bool {
 	var status *statusError
 	if !errors.As(err, &status) {
 		return remote.Passing(err)
 	}
 	switch status.code {
 	case http.StatusUnauthorized:
-		return refused == ""
+		return stale == ""
 	case http.StatusRequestTimeout, http.StatusTooManyRequests, 498, http.StatusInternalServerError,
 		http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		return true
@@ -113,7 +137,7 @@ func (s *Store) once(ctx context.Context, who session, r request) (*http.Respons
 	request.Header.Set("User-Agent", "baas")
 	response, err := s.http.Do(request)
 	if err == nil {
-		s.clock.See(response.Header)
+		s.clock.See(response)
 	}
 	return response, err
 }
@@ -164,5 +188,8 @@ func (s *Store) call(ctx context.Context, r request) (http.Header, error) {
 	if err != nil {
 		return nil, err
 	}
-	return response.Header, finish(response)
+	if err := finish(response); err != nil {
+		return nil, unclear{err}
+	}
+	return response.Header, nil
 }

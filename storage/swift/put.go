@@ -59,12 +59,13 @@ type put struct {
 	key, name, contentType string
 
 	id    string // of the upload, once it has begun
+	note  note   // of it
 	parts []segment
 	etag  string // of the object
 }
 
 func (p *put) whole(ctx context.Context, body []byte) (err error) {
-	p.etag, err = p.s.replace(ctx, request{
+	p.etag, err = p.s.replace(ctx, p.key, request{
 		method: http.MethodPut, name: p.name, body: notNil(body), header: withType(map[string]string{"ETag": sumOf(body)}, p.contentType),
 	}, "")
 	return err
@@ -72,7 +73,7 @@ func (p *put) whole(ctx context.Context, body []byte) (err error) {
 
 func (p *put) begin(ctx context.Context) (err error) {
 	p.parts = make([]segment, maxParts)
-	p.id, err = p.s.begin(ctx, p.key)
+	p.id, p.note, err = p.s.begin(ctx, p.key)
 	return err
 }
 
@@ -84,7 +85,7 @@ func (p *put) send(ctx context.Context, part remote.Part) error {
 }
 
 func (p *put) join(ctx context.Context, parts int) (err error) {
-	p.etag, err = p.s.join(ctx, p.name, p.id, p.parts[:parts], p.contentType)
+	p.etag, err = p.s.join(ctx, p.name, p.id, p.note, p.parts[:parts], p.contentType)
 	return err
 }
 
@@ -92,7 +93,14 @@ func (p *put) abort(ctx context.Context) error {
 	if p.id == "" {
 		return nil
 	}
-	return p.s.abort(ctx, p.name, p.id)
+	n, err := p.s.note(ctx, p.id)
+	if errors.Is(err, storage.ErrNotExist) {
+		n, err = p.note, nil // it may not have come to one
+	}
+	if err != nil {
+		return err
+	}
+	return p.s.abort(ctx, p.name, p.id, n)
 }
 
 // notNil keeps an empty body a body: Swift wants its length.
@@ -117,20 +125,31 @@ func sumOf(body []byte) string {
 }
 
 // replace puts an object, then has the segments of the one before expire. They stay
-// for a while, for those who are reading.
-func (s *Store) replace(ctx context.Context, r request, id string) (etag string, err error) {
+// for a while, for those who are reading. A note about them stays until that is done:
+// AbortUpload does the rest.
+func (s *Store) replace(ctx context.Context, key string, r request, id string) (etag string, err error) {
 	old, err := s.head(ctx, r.name)
 	if err != nil {
 		return "", err
 	}
+	before := old.Get(uploadLabel)
+	if before == id {
+		before = ""
+	}
+	if before != "" {
+		now := time.Now().UTC()
+		if err := s.write(ctx, before, note{Key: key, Created: now, Joining: now, Replaced: true}); err != nil {
+			return "", err
+		}
+	}
 	h, err := s.call(ctx, r)
+	if before != "" && (err == nil && s.expireParts(ctx, before) == nil || refused(err)) {
+		_ = s.forget(ctx, before) // the object stands, or it does not; this is no news
+	}
 	if err != nil {
 		return "", err
 	}
-	if before := old.Get(uploadLabel); before != "" && before != id {
-		err = s.expireParts(ctx, before)
-	}
-	return storage.TrimETag(h.Get("Etag")), err
+	return storage.TrimETag(h.Get("Etag")), nil
 }
 
 // segment is a line of a manifest (Swift's documentation, "Static Large Objects").
@@ -140,7 +159,7 @@ type segment struct {
 }
 
 // join makes one object of segments, over manifests of manifests if there are many.
-func (s *Store) join(ctx context.Context, name, id string, parts []segment, contentType string) (etag string, err error) {
+func (s *Store) join(ctx context.Context, name, id string, n note, parts []segment, contentType string) (etag string, err error) {
 	defer func() {
 		if isStatus(err, http.StatusBadRequest) {
 			err = fmt.Errorf("%w: %w", storage.ErrInvalidPart, err)
@@ -159,11 +178,20 @@ func (s *Store) join(ctx context.Context, name, id string, parts []segment, cont
 		}
 		parts = above
 	}
-	etag, err = s.replace(ctx, manifest(name, withType(map[string]string{uploadLabel: id}, contentType), parts), id)
+	n.Joining = time.Now().UTC()
+	if err := s.write(ctx, id, n); err != nil {
+		return "", err
+	}
+	etag, err = s.replace(ctx, n.Key, manifest(name, withType(map[string]string{uploadLabel: id}, contentType), parts), id)
+	if refused(err) {
+		n.Joining = time.Time{}
+		return "", errors.Join(err, s.write(ctx, id, n))
+	}
 	if err != nil {
 		return "", err
 	}
-	return etag, s.forget(ctx, id)
+	_ = s.forget(ctx, id) // the object stands; a note that stays tells no lie
+	return etag, nil
 }
 
 func manifest(name string, header map[string]string, parts []segment) request {

@@ -83,7 +83,7 @@ func (s *Store) SignPart(ctx context.Context, key, uploadID string, part int, op
 	if known, ok := s.seen.get(uploadID); ok {
 		err = ofKey(known, key, uploadID)
 	} else {
-		err = s.upload(ctx, key, uploadID)
+		_, err = s.upload(ctx, key, uploadID)
 	}
 	if err != nil {
 		return storage.Signed{}, s.failed("sign part of", key, err)
@@ -105,6 +105,9 @@ func (s *Store) sign(ctx context.Context, name string, opts storage.SignOptions)
 	if err != nil {
 		return "", fmt.Errorf("the account's URL: %w", err)
 	}
+	s.clock.Learn(ctx, func(ctx context.Context) {
+		_, _ = s.call(ctx, request{method: http.MethodHead})
+	})
 	expires := strconv.FormatInt(s.clock.Now().Add(opts.Expires).Unix(), 10)
 	mac := hmac.New(sha256.New, []byte(key))
 	fmt.Fprintf(mac, "%s\n%s\n%s/%s/%s", opts.Method, expires, account.Path, s.o.Container, name)

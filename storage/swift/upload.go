@@ -14,12 +14,19 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/baas-batch/baas/storage"
+	"github.com/baas-batch/baas/storage/internal/remote"
 )
 
-// note is the object uploadsDir/<ID> of an upload on its way.
+// note is the object uploadsDir/<ID> of an upload on its way, or of what is left of
+// one.
 type note struct {
 	Key     string    `json:"key"`
 	Created time.Time `json:"created"`
+	// Joining is since when its segments may become the object at any moment, or may be
+	// it no more.
+	Joining time.Time `json:"joining,omitzero"`
+	// Replaced says that it was the object, and that another one takes its place.
+	Replaced bool `json:"replaced,omitempty"`
 }
 
 // CreateUpload implements storage.Store.
@@ -27,20 +34,24 @@ func (s *Store) CreateUpload(ctx context.Context, key string) (string, error) {
 	if _, err := s.names.Object(ctx, key); err != nil {
 		return "", fmt.Errorf("create upload: %w", err)
 	}
-	id, err := s.begin(ctx, key)
+	id, _, err := s.begin(ctx, key)
 	return id, s.failed("create upload of", key, err)
 }
 
-func (s *Store) begin(ctx context.Context, key string) (string, error) {
-	body, err := json.Marshal(note{key, time.Now().UTC()})
+func (s *Store) begin(ctx context.Context, key string) (id string, n note, err error) {
+	id, n = newID(), note{Key: key, Created: time.Now().UTC()}
+	return id, n, s.write(ctx, id, n)
+}
+
+func (s *Store) write(ctx context.Context, id string, n note) error {
+	body, err := json.Marshal(n)
 	if err != nil {
-		return "", err
+		return err
 	}
-	id := newID()
 	_, err = s.call(ctx, request{
 		method: http.MethodPut, name: s.names.Of(uploadsDir + id), body: body, header: map[string]string{"ETag": sumOf(body)},
 	})
-	return id, err
+	return err
 }
 
 // forget takes the note away: there is no such upload any more.
@@ -68,14 +79,17 @@ func (s *Store) note(ctx context.Context, id string) (n note, err error) {
 	return n, errors.Join(err, finish(response))
 }
 
-// upload is note for an upload of that key.
-func (s *Store) upload(ctx context.Context, key, id string) error {
+// upload is note for an upload of that key that is under way.
+func (s *Store) upload(ctx context.Context, key, id string) (note, error) {
 	n, err := s.note(ctx, id)
+	if err == nil && n.Replaced {
+		err = fmt.Errorf("%w: upload %q is complete", storage.ErrNotExist, id)
+	}
 	if err == nil {
 		s.seen.add(id, n.Key)
 		err = ofKey(n.Key, key, id)
 	}
-	return err
+	return n, err
 }
 
 func ofKey(own, key, id string) error {
@@ -116,7 +130,7 @@ func (s *Store) CompleteUpload(ctx context.Context, key, uploadID string, parts 
 	if err := errors.Join(err, storage.CheckParts(parts, s.Capabilities())); err != nil {
 		return storage.Info{}, fmt.Errorf("complete upload: %w", err)
 	}
-	err = s.upload(ctx, key, uploadID)
+	n, err := s.upload(ctx, key, uploadID)
 	switch {
 	case errors.Is(err, storage.ErrNotExist):
 		// Gone by this very call, made before, if its object is there.
@@ -125,7 +139,7 @@ func (s *Store) CompleteUpload(ctx context.Context, key, uploadID string, parts 
 			return storage.Info{}, errors.Join(s.failed("complete upload of", key, err), headErr)
 		}
 	case err == nil:
-		err = s.complete(ctx, name, uploadID, parts)
+		err = s.complete(ctx, name, uploadID, n, parts)
 		fallthrough
 	default:
 		if err != nil {
@@ -139,7 +153,7 @@ func (s *Store) CompleteUpload(ctx context.Context, key, uploadID string, parts 
 // out.
 var emptySum = sumOf(nil)
 
-func (s *Store) complete(ctx context.Context, name, id string, parts []storage.UploadPart) error {
+func (s *Store) complete(ctx context.Context, name, id string, n note, parts []storage.UploadPart) error {
 	var segments []segment
 	for _, part := range parts {
 		p := segment{"/" + s.o.Container + "/" + s.partName(id, part.Number), storage.TrimETag(part.ETag)}
@@ -156,13 +170,16 @@ func (s *Store) complete(ctx context.Context, name, id string, parts []storage.U
 		}
 	}
 	if len(segments) > 0 {
-		_, err := s.join(ctx, name, id, segments, "")
+		_, err := s.join(ctx, name, id, n, segments, "")
 		return err
 	}
-	_, err := s.replace(ctx, request{
+	_, err := s.replace(ctx, n.Key, request{
 		method: http.MethodPut, name: name, body: []byte{}, header: withType(map[string]string{uploadLabel: id, "ETag": emptySum}, ""),
 	}, id)
-	return errors.Join(err, s.forget(ctx, id))
+	if err == nil {
+		err = s.forget(ctx, id)
+	}
+	return err
 }
 
 // AbortUpload implements storage.Store.
@@ -171,25 +188,34 @@ func (s *Store) AbortUpload(ctx context.Context, key, uploadID string) error {
 	if err != nil {
 		return fmt.Errorf("abort upload: %w", err)
 	}
-	err = s.upload(ctx, key, uploadID)
+	n, err := s.note(ctx, uploadID)
+	if err == nil {
+		err = ofKey(n.Key, key, uploadID)
+	}
 	if errors.Is(err, storage.ErrNotExist) {
 		return nil
 	}
 	if err == nil {
-		err = s.abort(ctx, name, uploadID)
+		err = s.abort(ctx, name, uploadID, n)
 	}
 	return s.failed("abort upload of", key, err)
 }
 
-// abort throws the segments of an upload away, unless they have become the object
-// and only the note about it was left.
-func (s *Store) abort(ctx context.Context, name, id string) error {
+// abort throws the segments of an upload away, unless they are the object and only the
+// note about it was left. As long as a call may still change that, all stays.
+func (s *Store) abort(ctx context.Context, name, id string, n note) error {
 	object, err := s.head(ctx, name)
-	if err == nil && object.Get(uploadLabel) != id {
-		err = s.dropParts(ctx, id)
-	}
 	if err != nil {
 		return err
+	}
+	stands := object.Get(uploadLabel) == id
+	if stands == n.Replaced && time.Since(n.Joining) < remote.Settled {
+		return nil
+	}
+	if !stands {
+		if err := s.dropParts(ctx, id); err != nil {
+			return err
+		}
 	}
 	return s.forget(ctx, id)
 }

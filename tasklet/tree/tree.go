@@ -25,6 +25,12 @@ func bad(format string, args ...any) error {
 	return &Error{fmt.Sprintf(format, args...)}
 }
 
+// What a tree may hold at most, whoever writes or reads it.
+const (
+	MaxEntries = 100_000
+	MaxBytes   = 5 << 40 // the most that S3 takes as one object
+)
+
 // Bounds of a tree: the bytes of its files, and its entries of all kinds.
 type Bounds struct {
 	Bytes   int64

@@ -11,6 +11,7 @@ import (
 	"github.com/baas-batch/baas/platform"
 	"github.com/baas-batch/baas/tasklet"
 	"github.com/baas-batch/baas/tests/servers"
+	"github.com/baas-batch/baas/worker"
 )
 
 // directories passes a small directory, a large one and a large file on, and gives
@@ -59,7 +60,11 @@ func TestDirectories(t *testing.T) {
 	swift.Credentials(t)
 	for name, url := range map[string]string{"files": "", "S3": s3.Bucket(t, "directories"), "Swift": swift.Container(t, "directories")} {
 		t.Run(name, func(t *testing.T) {
-			passDirectories(t, of(start(t, func(c *platform.Config) { c.StorageURL = url })))
+			passDirectories(t, of(start(t, func(c *platform.Config) {
+				c.StorageURL = url
+				// By default it depends on the disk.
+				c.Worker = func(w *worker.Config) { w.Mesos.ExecutorEnv = map[string]string{tasklet.EnvCacheSize: "1000000000"} }
+			})))
 		})
 	}
 }

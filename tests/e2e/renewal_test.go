@@ -22,14 +22,14 @@ name: outlives
 steps:
   write:
     run: |
-      sleep 4
+      sleep 8
       echo "written late" >"$BAAS_OUTPUTS/letter"
       echo "the log's end"
     outputs: {letter: file}
   read:
     with: {letter: '${{ steps.write.outputs.letter }}'}
     run: |
-      sleep 4
+      sleep 8
       cp "$BAAS_INPUT_LETTER" "$BAAS_OUTPUTS/copy"
     outputs: {copy: string}
 `
@@ -80,7 +80,7 @@ func TestURLsDieUnderTasks(t *testing.T) {
 		t.Run(store.name, func(t *testing.T) {
 			p := of(start(t, func(c *platform.Config) {
 				c.StorageURL = store.url
-				c.Worker = func(w *worker.Config) { w.URLLifetime = 2 * time.Second }
+				c.Worker = func(w *worker.Config) { w.URLLifetime = 5 * time.Second }
 			}))
 			last := succeeded(t, p, run(t, p, map[string]string{"flow.yaml": outlives}, nil), patience)
 			equal(t, output(t, last, "read", "copy"), "written late")

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -29,10 +30,25 @@ steps:
     outputs: {file: file}
 `
 
-// TestSweep has the nightly sweep run by its schedule, which a run with rules brings
-// about, while one run is open.
+// paused gives the schedule that workers make, which from now on starts nothing by itself.
+func paused(t *testing.T, p target) client.ScheduleHandle {
+	t.Helper()
+	schedule := p.client.ScheduleClient().GetHandle(t.Context(), api.SweepScheduleID)
+	harness.Eventually(t, "the sweep is scheduled", func() bool {
+		return schedule.Pause(t.Context(), client.SchedulePauseOptions{}) == nil
+	})
+	return schedule
+}
+
+// TestSweep has the nightly sweep run by its schedule, while one run is open.
 func TestSweep(t *testing.T) {
 	p := of(start(t))
+	schedule := paused(t, p)
+	harness.Eventually(t, "the store is the one of this Temporal", func() bool {
+		var home api.StoreHome
+		err := storage.GetJSON(t.Context(), p.store, api.StoreHomeKey, 1<<10, &home)
+		return err == nil && home.Namespace == client.DefaultNamespace && home.NamespaceID != ""
+	})
 	files := map[string]string{"flow.yaml": sweptFlow}
 	do := func(command string) string {
 		r := run(t, p, files, map[string]string{"do": command})
@@ -76,7 +92,7 @@ func TestSweep(t *testing.T) {
 	}
 	has("after the dry run", all)
 
-	result := nightly(t, p)
+	result := nightly(t, p, schedule)
 	if result.Swept.Runs != 2 || result.Kept != 2 || result.Apps != 1 || result.Swept.Objects < 6 {
 		t.Errorf("the sweep says %+v", result)
 	}
@@ -87,16 +103,15 @@ func TestSweep(t *testing.T) {
 	if _, err := p.runs().Download(t.Context(), last.Outputs()[0], t.TempDir()); err != nil {
 		t.Errorf("the output of the run that was open: %v", err)
 	}
-	if result = nightly(t, p); result.Swept.Runs != 1 {
+	if result = nightly(t, p, schedule); result.Swept.Runs != 1 {
 		t.Errorf("the second sweep says %+v", result)
 	}
 	has("after the second sweep", map[string]bool{third: false, failed: true, live: true})
 }
 
 // nightly triggers the schedule and waits for the sweep.
-func nightly(t *testing.T, p target) (result api.SweepResult) {
+func nightly(t *testing.T, p target, schedule client.ScheduleHandle) (result api.SweepResult) {
 	t.Helper()
-	schedule := p.client.ScheduleClient().GetHandle(t.Context(), api.SweepScheduleID)
 	actions := func() int {
 		d, err := schedule.Describe(t.Context())
 		if err != nil {
@@ -121,9 +136,10 @@ func nightly(t *testing.T, p target) (result api.SweepResult) {
 }
 
 // TestSweepKeepsWhatAnOpenRunWasGiven: a key that stands in a parameter protects the
-// run that it belongs to.
+// run that it belongs to; when that run is gone all the same, nobody can be given it.
 func TestSweepKeepsWhatAnOpenRunWasGiven(t *testing.T) {
 	p := of(start(t))
+	paused(t, p)
 	files := map[string]string{"flow.yaml": sweptFlow}
 	var runs []string
 	var outputs []starter.Output
@@ -136,9 +152,12 @@ func TestSweepKeepsWhatAnOpenRunWasGiven(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "flow.yaml"), []byte(sweptFlow), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	given, err := p.runs().Start(t.Context(), starter.StartOptions{
-		File: filepath.Join(dir, "flow.yaml"), Params: map[string]any{"do": "read x <" + g.path, "after": outputs[0].Files[0]},
-	})
+	give := func(do string) (starter.Started, error) {
+		return p.runs().Start(t.Context(), starter.StartOptions{
+			File: filepath.Join(dir, "flow.yaml"), Params: map[string]any{"do": do, "after": outputs[0].Files[0]},
+		})
+	}
+	given, err := give("read x <" + g.path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,5 +184,23 @@ func TestSweepKeepsWhatAnOpenRunWasGiven(t *testing.T) {
 	}
 	if state, err := p.runs().Describe(t.Context(), runs[0]); err != nil || state.Status != api.StatusSucceeded {
 		t.Errorf("%+v, %v", state, err)
+	}
+
+	// A sweep that has begun is told to whoever is given what it removes.
+	var record api.RunRecord
+	if err := storage.GetJSON(t.Context(), p.store, api.RunRecordKey("swept", runs[0]), 1<<20, &record); err != nil {
+		t.Fatal(err)
+	}
+	record.Sweep = api.SweepBegun
+	if _, err := storage.PutJSON(t.Context(), p.store, api.RunRecordKey("swept", runs[0]), record); err != nil {
+		t.Fatal(err)
+	}
+	late, err := give("true")
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = p.client.GetWorkflow(t.Context(), late.Instance, late.FirstID).Get(t.Context(), nil)
+	if err == nil || !strings.Contains(err.Error(), "run "+runs[0]+" is past its retention") {
+		t.Errorf("a run that is given what is being swept: %v", err)
 	}
 }

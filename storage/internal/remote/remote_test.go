@@ -13,6 +13,7 @@ import (
 	"sync"
 	"testing"
 	"testing/iotest"
+	"testing/synctest"
 	"time"
 )
 
@@ -156,7 +157,10 @@ func TestSplitWhole(t *testing.T) {
 
 func TestSplitFails(t *testing.T) {
 	plan := Plan{First: 10, Most: 40, Parts: 50, Memory: 64}
-	broken, refused := errors.New("the producer broke"), errors.New("refused")
+	broken, refused, most := errors.New("the producer broke"), errors.New("refused"), int64(0)
+	for n := range plan.Parts {
+		most += plan.Size(n + 1)
+	}
 	cancelled, cancel := context.WithCancel(t.Context())
 	cancel()
 	for name, c := range map[string]struct {
@@ -169,6 +173,12 @@ func TestSplitFails(t *testing.T) {
 		"later":         {r: io.MultiReader(strings.NewReader(strings.Repeat("x", 95)), iotest.ErrReader(broken)), want: broken},
 		"part":          {r: strings.NewReader(strings.Repeat("x", 300)), fail: 3, want: refused},
 		"last part":     {r: strings.NewReader(strings.Repeat("x", 25)), fail: 3, want: refused},
+		"cut, short":    {r: io.MultiReader(strings.NewReader("12345"), iotest.ErrReader(io.ErrUnexpectedEOF)), want: io.ErrUnexpectedEOF},
+		"cut, long":     {r: io.MultiReader(strings.NewReader(strings.Repeat("x", 95)), iotest.ErrReader(io.ErrUnexpectedEOF)), want: io.ErrUnexpectedEOF},
+		"cut at a part": {r: io.MultiReader(strings.NewReader(strings.Repeat("x", 40)), iotest.ErrReader(io.ErrUnexpectedEOF)), want: io.ErrUnexpectedEOF},
+		"with a part":   {r: iotest.DataErrReader(io.MultiReader(strings.NewReader(strings.Repeat("x", 20)), iotest.ErrReader(broken))), want: broken},
+		"at the limit":  {r: io.MultiReader(strings.NewReader(strings.Repeat("x", int(most))), iotest.ErrReader(broken)), want: broken},
+		"no progress":   {r: idle{}, want: io.ErrNoProgress},
 		"too long":      {r: strings.NewReader(strings.Repeat("x", 5000)), want: ErrTooLong},
 		"cancelled":     {ctx: cancelled, r: strings.NewReader("x"), want: context.Canceled},
 		"endless, part": {r: endless{}, fail: 2, want: refused},
@@ -183,6 +193,26 @@ func TestSplitFails(t *testing.T) {
 		}
 	}
 }
+
+// A join that has begun is not left half-way; it has an end all the same.
+func TestFinish(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		if err := Finish(ctx, func(ctx context.Context) error { cancel(); return Sleep(ctx, finishTime/2) }); err != nil {
+			t.Errorf("cut off: %v", err)
+		}
+		ctx, cancel = context.WithCancel(t.Context())
+		began := time.Now()
+		err := Finish(ctx, func(ctx context.Context) error { cancel(); return Sleep(ctx, time.Hour) })
+		if took := time.Since(began); !errors.Is(err, context.Canceled) || took != finishTime {
+			t.Errorf("after %s: %v", took, err)
+		}
+	})
+}
+
+type idle struct{}
+
+func (idle) Read([]byte) (int, error) { return 0, nil }
 
 type endless struct{}
 

@@ -56,13 +56,31 @@ type Sinks struct {
 	Whole func(context.Context, []byte) error
 	Begin func(context.Context) error
 	Send  func(context.Context, Part) error
-	Join  func(ctx context.Context, parts int) error
+	Join  func(ctx context.Context, parts int) error // see Finish
 	// Abort throws the parts away; it is called after an error of Begin and later.
+	// It must leave those of a Join that may still take effect.
 	Abort func(context.Context) error
 }
 
-// abortTime bounds the cleaning up after a failure, whose context has mostly ended.
-const abortTime = 20 * time.Second
+const (
+	// abortTime bounds the cleaning up after a failure, whose context has mostly ended.
+	abortTime = 20 * time.Second
+	// finishTime is how long a call goes on after its context that must not be left
+	// half-way.
+	finishTime = 20 * time.Second
+	// Settled is after what time a call has no effect any more whose answer did not
+	// come. Servers go on with a call whose client has left.
+	Settled = time.Hour
+)
+
+// Finish has do go on for a while after ctx has ended, so that it is known what became
+// of it.
+func Finish(ctx context.Context, do func(context.Context) error) error {
+	own, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(finishTime, cancel) })()
+	return do(own)
+}
 
 // ErrTooLong: the stream has more bytes than the plan's parts can hold.
 var ErrTooLong = errors.New("the stream is too long")
@@ -82,7 +100,7 @@ func Split(ctx context.Context, r io.Reader, plan Plan, to Sinks) (size int64, e
 		size, parts, err = s.parts(ctx, r, first)
 	}
 	if err == nil {
-		err = to.Join(ctx, parts)
+		err = Finish(ctx, func(ctx context.Context) error { return to.Join(ctx, parts) })
 	}
 	if err == nil {
 		return size, nil
@@ -134,11 +152,14 @@ type splitter struct {
 // read fills the next part; last tells that the stream has ended.
 func (s *splitter) read(ctx context.Context, r io.Reader, n int) (p Part, last bool, err error) {
 	if n > s.plan.Parts {
-		var more [1]byte
-		if k, err := io.ReadFull(r, more[:]); k == 0 && err == io.EOF {
-			return Part{Number: n}, true, nil
+		more, err := fill(stream.WithContext(ctx, r), make([]byte, 1), 1)
+		switch {
+		case len(more) > 0:
+			return p, false, fmt.Errorf("%w: more than %d parts", ErrTooLong, s.plan.Parts)
+		case err == io.EOF:
+			return Part{Number: n}, true, context.Cause(ctx)
 		}
-		return p, false, fmt.Errorf("%w: more than %d parts", ErrTooLong, s.plan.Parts)
+		return p, false, err
 	}
 	size := s.plan.Size(n)
 	if err := s.budget.Acquire(ctx, s.weight(size)); err != nil {
@@ -146,23 +167,38 @@ func (s *splitter) read(ctx context.Context, r io.Reader, n int) (p Part, last b
 	}
 	p.Number = n
 	p.Body, err = fill(stream.WithContext(ctx, r), s.buffer(n, size), size)
-	if err == io.EOF || err == io.ErrUnexpectedEOF {
+	if err == io.EOF {
 		// The context may have ended with the stream.
 		return p, true, context.Cause(ctx)
 	}
 	return p, false, err
 }
 
-// fill reads size bytes into b, or into a longer one.
+// maxEmptyReads is how often in a row a reader may give neither bytes nor an error.
+const maxEmptyReads = 100
+
+// fill reads size bytes into b, or into a longer one; fewer come with the reader's
+// own error. Only io.EOF is an end: a stream that was cut gives io.ErrUnexpectedEOF.
 func fill(r io.Reader, b []byte, size int64) ([]byte, error) {
-	for filled := 0; ; {
-		n, err := io.ReadFull(r, b[filled:])
-		if filled += n; err != nil || int64(filled) == size {
+	for filled, empty := 0, 0; ; {
+		n, err := r.Read(b[filled:])
+		filled += n
+		switch {
+		case int64(filled) == size && err == io.EOF:
+			return b[:filled], nil // it comes again
+		case int64(filled) == size || err != nil:
 			return b[:filled], err
 		}
-		longer := make([]byte, min(int64(len(b))*16, size))
-		copy(longer, b)
-		b = longer
+		if empty++; n > 0 {
+			empty = 0
+		} else if empty == maxEmptyReads {
+			return b[:filled], io.ErrNoProgress
+		}
+		if filled == len(b) {
+			longer := make([]byte, min(int64(len(b))*16, size))
+			copy(longer, b)
+			b = longer
+		}
 	}
 }
 

@@ -93,8 +93,11 @@ func (p *Program) storage(c *urfave.Context) error {
 		return usagef("--limit is %d: expected a number above 0", a.limit)
 	case a.to != "" && name != "cp":
 		return usagef("--to is for cp")
-	case c.String("app") != "" || c.Bool("dry-run"):
-		return usagef("--app and --dry-run are for sweep")
+	}
+	for _, option := range []string{"app", "dry-run", "upload-age", "retention"} {
+		if c.IsSet(option) {
+			return usagef("--%s is for sweep", option)
+		}
 	}
 	t, err := p.target(c)
 	if err != nil && (t.Storage == "" || !errors.Is(err, errNoPlatform)) {

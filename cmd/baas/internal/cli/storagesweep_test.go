@@ -84,7 +84,10 @@ func TestStorageSweepMistakes(t *testing.T) {
 		"sweep --yes --dry-run":         "give one of them",
 		"sweep --retention outputs=x":   "--retention: outputs: expected a duration",
 		"sweep --upload-age 5m":         "--upload-age is 5m0s: at least 1h",
-		"ls --app a":                    "--app and --dry-run are for sweep",
+		"ls --app a":                    "--app is for sweep",
+		"du --dry-run":                  "--dry-run is for sweep",
+		"ls --retention runs=1":         "--retention is for sweep",
+		"rm x --upload-age 2h":          "--upload-age is for sweep",
 		"sweep --retention keep=30d -q": "unknown option --q",
 	} {
 		if got := b.says(ExitUsage, append([]string{"storage"}, strings.Fields(args)...)...); !strings.Contains(got, want) {

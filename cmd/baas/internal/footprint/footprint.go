@@ -15,7 +15,7 @@ import (
 const gcPercent = 20
 
 // Shrink is for processes that move data and do nothing else. It collects garbage
-// early, and unmaps the program's file, most of which the start of its packages has
+// early, and unmaps the program's code, much of which the start of its packages has
 // touched: what is used again comes back from the page cache.
 func Shrink() error {
 	debug.SetGCPercent(gcPercent)
@@ -35,8 +35,9 @@ func Shrink() error {
 		if _, err := fmt.Sscanf(lines.Text(), "%x-%x %s", &from, &to, &mode); err != nil {
 			return fmt.Errorf("%s: %w", maps.Name(), err)
 		}
-		// Pages that can be written to hold more than the file does.
-		if !strings.HasSuffix(lines.Text(), " "+program) || !strings.HasPrefix(mode, "r-") {
+		// Other pages may hold more than the file does, also those that cannot be
+		// written to any more: relocations.
+		if !strings.HasSuffix(lines.Text(), " "+program) || mode != "r-xp" {
 			continue
 		}
 		if _, _, errno := unix.Syscall(unix.SYS_MADVISE, from, to-from, unix.MADV_DONTNEED); errno != 0 {
