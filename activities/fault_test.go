@@ -78,9 +78,13 @@ func (r *rig) eventually(what string, holds func() bool) {
 // look runs f among the events of the entry.
 func (r *rig) look(f func(e *entry)) {
 	r.Helper()
+	done := make(chan struct{})
 	e := r.h.entry(r.key)
-	e.post(func() { f(e) })
-	r.settle()
+	if !e.post(func() { f(e); close(done) }) {
+		r.Fatal("the entry is gone")
+	}
+	<-done
+	r.settle() // what f has posted is done, too
 }
 
 // after lets an entry's own timers of the given age fire first.
