@@ -1,16 +1,13 @@
 package executor
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -19,6 +16,7 @@ import (
 	mesos "github.com/mesos/mesos-go/api/v1/lib"
 
 	"github.com/baas-batch/baas/tasklet"
+	"github.com/baas-batch/baas/tests/syncbuf"
 )
 
 // rig is an executor process with an agent and a store around it.
@@ -28,7 +26,7 @@ type rig struct {
 	store   *testStore
 	sandbox string
 	cmd     *exec.Cmd
-	stderr  *lockedBuffer
+	stderr  *syncbuf.Buffer
 	exited  chan struct{}
 	serial  atomic.Int32
 }
@@ -65,7 +63,7 @@ func newRig(t *testing.T, s setup) *rig {
 	}
 	r := &rig{
 		t: t, agent: newTestAgent(t), store: newTestStore(t),
-		sandbox: filepath.Join(base, "sandbox"), stderr: &lockedBuffer{}, exited: make(chan struct{}),
+		sandbox: filepath.Join(base, "sandbox"), stderr: &syncbuf.Buffer{}, exited: make(chan struct{}),
 	}
 	r.agent.answer = r.store.answer
 	if err := os.Mkdir(r.sandbox, 0o755); err != nil {
@@ -291,23 +289,4 @@ func (r *rig) tasksLeft() int {
 func (r *rig) below() []proc {
 	all, _ := descendants(r.cmd.Process.Pid, maxPasses)
 	return slices.DeleteFunc(all, func(p proc) bool { return p.zombie })
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-var _ io.Writer = (*lockedBuffer)(nil)
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }

@@ -4,13 +4,14 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/baas-batch/baas/storage/internal/trust"
 )
 
 // trialPrefix is where Try puts its objects.
@@ -73,11 +74,8 @@ func Try(ctx context.Context, s Store, tell func(what string, took time.Duration
 func signedClient(pem string) (*http.Client, error) {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	if pem != "" {
-		roots, err := x509.SystemCertPool()
-		if err != nil {
-			roots = x509.NewCertPool()
-		}
-		if !roots.AppendCertsFromPEM([]byte(pem)) {
+		roots, ok := trust.Pool([]byte(pem))
+		if !ok {
 			return nil, errors.New("the store's CA is no certificate in PEM form")
 		}
 		transport.TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}

@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/baas-batch/baas/storage/storagetest"
 )
 
 // fake opens a store whose server is a handler.
@@ -20,16 +22,7 @@ func fake(t *testing.T, h http.HandlerFunc, connections func(net.Conn, http.Conn
 	t.Cleanup(server.Close)
 	t.Setenv("AWS_ACCESS_KEY_ID", "key")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
-	s, err := Open(t.Context(), Options{Bucket: "bucket", Endpoint: server.URL, PathStyle: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return s
+	return storagetest.Open(t, "s3://bucket?path_style=true&endpoint="+server.URL).(*Store)
 }
 
 // A refusal that has nothing to do with the clocks is told as such, at once.

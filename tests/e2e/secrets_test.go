@@ -16,6 +16,7 @@ import (
 	"github.com/baas-batch/baas/api"
 	"github.com/baas-batch/baas/platform"
 	"github.com/baas-batch/baas/tests/harness"
+	"github.com/baas-batch/baas/tests/syncbuf"
 	"github.com/baas-batch/baas/worker"
 )
 
@@ -66,7 +67,7 @@ steps:
 // after it. Everywhere there the same search finds the run's control word.
 func TestSecretsAreNowhereButInTheTask(t *testing.T) {
 	v, l, g := newTrove(t), newLedger(t), newGate(t)
-	log := &safeBuffer{}
+	log := &syncbuf.Buffer{}
 	platform := start(t, func(c *platform.Config) {
 		c.Memory = false // its database is searched too
 		c.Logger = slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
@@ -92,7 +93,7 @@ func TestSecretsAreNowhereButInTheTask(t *testing.T) {
 			t.Fatal(err)
 		}
 		v.traced(t, when+": description", fmt.Appendf(nil, "%+v", now))
-		v.traced(t, when+": log of the platform", log.bytes())
+		v.traced(t, when+": log of the platform", []byte(log.String()))
 	}
 	const (
 		agent    = "mesos/agents/*/"

@@ -12,7 +12,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 
 	enumspb "go.temporal.io/api/enums/v1"
@@ -130,24 +129,6 @@ func (v trove) absentBelow(t *testing.T, root string) (traced []string) {
 		t.Error(err)
 	}
 	return traced
-}
-
-// safeBuffer takes logs of many goroutines.
-type safeBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *safeBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *safeBuffer) bytes() []byte {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return bytes.Clone(s.b.Bytes())
 }
 
 // tail gives the last parts of a path.

@@ -13,6 +13,8 @@ import (
 	"net/http"
 	"os"
 	"time"
+
+	"github.com/baas-batch/baas/storage/internal/trust"
 )
 
 // Stall is how long a connection may be silent in both directions before it is
@@ -48,11 +50,8 @@ func SetUp(t *http.Transport, caFile string) (pem string, err error) {
 	if err != nil {
 		return "", fmt.Errorf("certificates of the CA: %w", err)
 	}
-	pool, err := x509.SystemCertPool()
-	if err != nil {
-		pool = x509.NewCertPool()
-	}
-	if !pool.AppendCertsFromPEM(text) {
+	pool, ok := trust.Pool(text)
+	if !ok {
 		return "", fmt.Errorf("certificates of the CA: %s holds none in PEM form", caFile)
 	}
 	if t.TLSClientConfig == nil {
