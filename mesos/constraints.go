@@ -192,6 +192,15 @@ type ruled struct {
 	rules *rules
 }
 
+// ruled is what the rules of a task that has constraints come from: its group matters
+// only to those that count.
+func (w *waiting) ruled() ruled {
+	if !w.rules.counts {
+		return ruled{rules: w.rules}
+	}
+	return ruled{w.group, w.rules}
+}
+
 func (f *Framework) ruling(now time.Time) *ruling {
 	return &ruling{f: f, now: now, known: make(map[ruled]*placement.Rules)}
 }
@@ -207,7 +216,7 @@ func (r *ruling) of(w *waiting) *placement.Rules {
 	case w.rules.counts && r.now.Before(r.f.link.settled):
 		return shut // tasks of an earlier leader are still being told
 	}
-	key := ruled{w.group, w.rules}
+	key := w.ruled()
 	p := r.known[key]
 	if p == nil {
 		p = r.make(w)

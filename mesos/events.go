@@ -123,7 +123,9 @@ func (f *Framework) offered(offers []mesos.Offer) {
 		f.offers.add(o)
 		a := f.table.agent(o.agent.ID)
 		free := f.offers.free(o.agent.ID)
-		a.largest = a.largest.Max(free)
+		if !free.Fits(a.largest) {
+			a.largest, f.table.resized = a.largest.Max(free), true
+		}
 		a.spare(free, now.Add(f.offerMemory()))
 	}
 	f.link.lastOffer = now

@@ -350,8 +350,8 @@ func (q *question) turn() string {
 		parts = append(parts, fmt.Sprintf("%s of owners that hold less (owner %s has %.0f%% of the cluster)",
 			thousands(poorer), clip(q.w.Owner, 30), 100*mine))
 	}
-	if q.w.before > 0 {
-		parts = append(parts, thousands(q.w.before)+" older of owner "+clip(q.w.Owner, 30))
+	if n := q.f.queue.before(q.w); n > 0 {
+		parts = append(parts, thousands(n)+" older of owner "+clip(q.w.Owner, 30))
 	}
 	if len(parts) == 0 {
 		return ""

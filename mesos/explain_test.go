@@ -48,7 +48,6 @@ func (s *scene) submit(id, owner string, priority int, cpus float64, mem int64) 
 
 func (s *scene) expect(want string) {
 	s.t.Helper()
-	number(s.queue.list())
 	got := clip(s.explain("t", s.now), 1000)
 	if got != want {
 		s.t.Errorf("it says\n%s\nwant\n%s", got, want)
@@ -145,7 +144,7 @@ func TestExplainGrounds(t *testing.T) {
 			}
 			s.submit("p", "poor", 0, 1, gb)
 			s.table.held["team"] = placement.Vector{placement.CPUs: 5000}
-			s.submit("s", "team", 0, 1, gb)
+			s.Submit(Task{ID: "s", Owner: "team", Resources: Resources{CPUs: 1, Mem: gb}, Submitted: epoch.Add(-1)})
 		}, "its turn has not come (the only agent is large enough); tasks before it: 4,120 of higher priority, " +
 			"1 of owners that hold less (owner team has 62% of the cluster), 1 older of owner team"},
 	} {

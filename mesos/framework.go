@@ -12,6 +12,7 @@ import (
 
 	"github.com/mesos/mesos-go/api/v1/lib/scheduler/calls"
 
+	"github.com/baas-batch/baas/mesos/placement"
 	"github.com/baas-batch/baas/tasklet"
 )
 
@@ -64,6 +65,7 @@ type Framework struct {
 	roles      map[string]*role
 	joining    bool    // a role is being asked for
 	quotas     []quota // as the last survey found them
+	scratch    placement.Round
 }
 
 // linkState is what Explain tells about the connection.
@@ -100,7 +102,7 @@ func New(cfg Config, h Handler, lease Lease) (*Framework, error) {
 		kills:    newKills(cfg.Timings),
 		link:     linkState{since: time.Now()},
 	}
-	f.table.groupOf = f.cfg.GroupOf
+	f.table.groupOf, f.queue.roleOf = f.cfg.GroupOf, f.cfg.roleOf
 	f.holdings.off = f.cfg.ExecutorEnv[tasklet.EnvCacheSize] == "0"
 	f.executors = newExecutors(&f.cfg)
 	if err := f.firstAccess(); err != nil {

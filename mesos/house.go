@@ -97,6 +97,7 @@ func (f *Framework) scan(now time.Time) {
 		}
 		if len(a.executors) == 0 && now.Sub(a.lastOffer) > agentMemory && f.table.avoided[id] == nil {
 			delete(f.table.agents, id)
+			f.table.resized = true
 		}
 	}
 	if len(f.queue.tasks) > 0 && len(f.offers.byID) > 0 {

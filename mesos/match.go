@@ -56,53 +56,42 @@ func (f *Framework) matchOnce(p *placement.Placer, now time.Time) {
 	if f.session == nil || len(f.queue.tasks) == 0 {
 		return
 	}
-	tasks := f.queue.list()
-	number(tasks)
-	round := f.round(tasks, now)
-	for _, fl := range f.takeOff(p.Place(round), tasks, round.Agents, now) {
+	round := f.round(now)
+	for _, fl := range f.takeOff(p.Place(round), round.Agents, now) {
 		f.placements.Go(func() { f.fly(fl) })
 	}
 	f.revive(now)
 }
 
-// round describes the queue and the offers to placement. f.mu is held.
-func (f *Framework) round(tasks []*waiting, now time.Time) *placement.Round {
-	r := &placement.Round{Held: f.table.held, Total: f.table.total()}
+// round describes the queue and the offers to placement. It costs what is offered,
+// however many tasks wait. f.mu is held.
+func (f *Framework) round(now time.Time) *placement.Round {
+	r := &f.scratch
+	r.Queue, r.Held, r.Total, r.Agents = f.queue.places, f.table.held, f.table.whole(), r.Agents[:0]
 	for id, offers := range f.offers.byAgent {
-		executors := make(map[string]placement.Executor)
-		for xid, x := range f.table.agent(id).executors {
-			executors[xid] = x.state()
+		first := len(r.Agents)
+		r.Agents = lots(r.Agents, id, offers, now)
+		for i := first; i < len(r.Agents); i++ {
+			record, a := f.table.agent(id), &r.Agents[i]
+			a.Executors, a.Values, a.Avoided = record.executorStates(), record.values, f.table.avoided[id] != nil
 		}
-		for _, a := range f.lots(id, offers, now) {
-			a.Executors, a.Values = executors, f.table.agent(id).values
-			a.Avoided = f.table.avoided[id] != nil
-			r.Agents = append(r.Agents, a)
-		}
-	}
-	if len(r.Agents) == 0 {
-		return r
 	}
 	shun, ruling := f.shunning(now), f.ruling(now)
-	r.Tasks = make([]placement.Task, len(tasks))
-	for i, w := range tasks {
-		r.Tasks[i] = placement.Task{
-			Owner: w.Owner, Priority: w.Priority, Age: w.Submitted.UnixNano(), Need: w.need,
-			Executor: w.executor.id, Overhead: w.executor.overhead,
-			Avoid: w.AvoidAgents, Strict: shun.strict(w), LastResort: shun.lastResort(w),
-			Rules: ruling.of(w), Role: f.cfg.roleOf(w.Owner), Rather: w.rather(), Lasts: int64(w.lasts()),
-			Near: f.near(w),
-		}
+	r.Ask = func(slot int, t *placement.Turn) {
+		w := f.queue.slots[slot]
+		t.Strict, t.LastResort, t.Rules = shun.strict(w), shun.lastResort(w), ruling.of(w)
 	}
+	r.Near = func(slot int) []placement.Near { return f.near(f.queue.slots[slot]) }
 	return r
 }
 
 // takeOff moves what was placed from the queue to the table, with all offers of
 // the agents. f.mu is held.
-func (f *Framework) takeOff(placed []placement.Assignment, tasks []*waiting, agents []placement.Agent, now time.Time) []*flight {
+func (f *Framework) takeOff(placed []placement.Assignment, agents []placement.Agent, now time.Time) []*flight {
 	byAgent := make(map[int]*flight)
 	var out []*flight
 	for _, p := range placed {
-		w, agentID := tasks[p.Task], agents[p.Agent].ID
+		w, agentID := f.queue.slots[p.Task], agents[p.Agent].ID
 		fl := byAgent[p.Agent]
 		if fl == nil {
 			fl = &flight{session: f.session, offers: f.offers.take(agentID, agents[p.Agent].Role)}

@@ -19,7 +19,7 @@ type waiting struct {
 	plain     *way
 	group     string // see Config.GroupOf
 	rules     *rules // nil for none
-	before    int    // tasks of the same owner and priority before it, at the last match
+	slot      int    // in the queue
 }
 
 // whole is what the task needs where its executor has yet to start.
@@ -27,8 +27,11 @@ func (w *waiting) whole() placement.Vector { return w.need.Add(w.executor.overhe
 
 // queue holds the tasks that wait for a place.
 type queue struct {
-	tasks map[string]*waiting
-	ranks map[rank]int // how many tasks of each
+	tasks  map[string]*waiting
+	ranks  map[rank]int     // how many tasks of each
+	places *placement.Queue // the same tasks, as placement sees them
+	slots  []*waiting       // by their numbers there
+	roleOf func(owner string) string
 }
 
 // rank is what decides about a task's turn, besides its age.
@@ -40,13 +43,35 @@ type rank struct {
 func (w *waiting) rank() rank { return rank{w.Priority, w.Owner} }
 
 func newQueue() *queue {
-	return &queue{tasks: make(map[string]*waiting), ranks: make(map[rank]int)}
+	return &queue{
+		tasks: make(map[string]*waiting), ranks: make(map[rank]int), places: placement.NewQueue(),
+		roleOf: func(string) string { return "" },
+	}
 }
 
 func (q *queue) add(w *waiting) {
 	q.remove(w.ID)
 	q.tasks[w.ID] = w
 	q.ranks[w.rank()]++
+	w.slot = q.places.Add(q.described(w))
+	for len(q.slots) <= w.slot {
+		q.slots = append(q.slots, nil)
+	}
+	q.slots[w.slot] = w
+}
+
+// described is what placement is told of a task once and for all; see
+// Framework.round for the rest.
+func (q *queue) described(w *waiting) *placement.Task {
+	t := &placement.Task{
+		Owner: w.Owner, Priority: w.Priority, Age: w.Submitted.UnixNano(), Need: w.need,
+		Executor: w.executor.id, Overhead: w.executor.overhead, Single: w.Executor.Isolation != "",
+		Avoid: w.AvoidAgents, Role: q.roleOf(w.Owner), Rather: w.rather(), Lasts: int64(w.lasts()),
+	}
+	if w.rules != nil {
+		t.Kind = w.ruled()
+	}
+	return t
 }
 
 // remove tells whether the task was there.
@@ -59,11 +84,16 @@ func (q *queue) remove(id string) bool {
 	if q.ranks[w.rank()]--; q.ranks[w.rank()] == 0 {
 		delete(q.ranks, w.rank())
 	}
+	q.places.Remove(w.slot)
+	q.slots[w.slot] = nil
 	return true
 }
 
+// before counts the tasks of the same owner and priority before one.
+func (q *queue) before(w *waiting) int { return q.places.Older(w.slot) }
+
 // list gives the tasks in the order of service, as far as that is known before a
-// match: by priority, then age.
+// match: by priority, then age. It looks at all of them.
 func (q *queue) list() []*waiting {
 	out := make([]*waiting, 0, len(q.tasks))
 	for _, w := range q.tasks {
@@ -73,15 +103,6 @@ func (q *queue) list() []*waiting {
 		return cmp.Or(cmp.Compare(b.Priority, a.Priority), a.Submitted.Compare(b.Submitted), cmp.Compare(a.ID, b.ID))
 	})
 	return out
-}
-
-// number notes on each task of a list how many of its rank stand before it.
-func number(list []*waiting) {
-	seen := make(map[rank]int)
-	for _, w := range list {
-		w.before = seen[w.rank()]
-		seen[w.rank()]++
-	}
 }
 
 // least is the smallest task in Mesos's eyes: one that uses nothing is refused.

@@ -40,6 +40,7 @@ func (f *Framework) survey(now time.Time) {
 
 // surveyed takes in what the master tells of all its agents.
 func (t *table) surveyed(list []master.Response_GetAgents_Agent, gpus bool, now time.Time, limits Timings) {
+	t.resized = true
 	here := make(map[string]bool, len(list))
 	for i := range list {
 		info := &list[i]

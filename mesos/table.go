@@ -53,8 +53,9 @@ type agentRecord struct {
 	closed    string           // why the master offers nothing of it, "" if it may
 	launched  time.Time        // last launch
 	blame     blame
-	window    window            // of maintenance, as the last offer said
-	values    map[string]string // of the keys of constraints; nil if nobody has told. Never changed, only replaced
+	states    map[string]placement.Executor // see executorStates
+	window    window                        // of maintenance, as the last offer said
+	values    map[string]string             // of the keys of constraints; nil if nobody has told. Never changed, only replaced
 }
 
 // capacity is what the agent could hold for us, as far as is known.
@@ -88,6 +89,8 @@ type table struct {
 	held    map[string]placement.Vector // by owner, of tasks not yet ended
 	groupOf func(taskID string) string
 	groups  map[string]map[string]int // live tasks by group and agent
+	sum     placement.Vector          // see whole
+	resized bool                      // an agent's capacity may have changed since
 }
 
 func newTable() *table {
@@ -98,6 +101,7 @@ func newTable() *table {
 		held:    make(map[string]placement.Vector),
 		groupOf: func(string) string { return "" },
 		groups:  make(map[string]map[string]int),
+		resized: true,
 	}
 }
 
@@ -263,6 +267,7 @@ func (t *table) describe(id, owner string, need placement.Vector) {
 func (t *table) offered(o *offer, now time.Time) {
 	a := t.agent(o.agent.ID)
 	a.Agent = o.agent
+	t.resized = t.resized || a.closed != ""
 	a.lastOffer, a.closed, a.values = now, "", o.values
 	a.window = o.window
 	for _, id := range o.executors {
@@ -282,6 +287,7 @@ func (t *table) agentLost(agentID string) {
 	if a := t.agents[agentID]; a != nil {
 		clear(a.executors)
 		a.largest, a.total, a.free = placement.Vector{}, placement.Vector{}, placement.Vector{}
+		t.resized = true
 	}
 }
 
@@ -294,6 +300,27 @@ func (e *executorRecord) state() placement.Executor {
 		return placement.Alive
 	}
 	return placement.Absent
+}
+
+// whole is total, without a look at each agent when nothing has changed.
+func (t *table) whole() placement.Vector {
+	if t.resized {
+		t.sum, t.resized = t.total(), false
+	}
+	return t.sum
+}
+
+// executorStates is what placement is told of an agent's executors, until the next
+// call.
+func (a *agentRecord) executorStates() map[string]placement.Executor {
+	if a.states == nil {
+		a.states = make(map[string]placement.Executor, len(a.executors))
+	}
+	clear(a.states)
+	for id, x := range a.executors {
+		a.states[id] = x.state()
+	}
+	return a.states
 }
 
 // total is what the cluster could hold, as far as offers have shown.

@@ -152,7 +152,6 @@ func (f *Framework) ViewTasks(limit int) View {
 		v.States[WaitingState] = n
 	}
 	list := f.queue.list()
-	number(list)
 	for i, w := range first(&v, list, max(limit/2, limit-len(f.table.tasks))) {
 		row := WaitingInfo{
 			TaskID: w.ID, Name: w.Name, Owner: w.Owner, Role: f.cfg.roleOf(w.Owner), Priority: w.Priority,

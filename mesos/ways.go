@@ -2,7 +2,6 @@ package mesos
 
 import (
 	"fmt"
-	"slices"
 	"time"
 
 	mesos "github.com/mesos/mesos-go/api/v1/lib"
@@ -110,30 +109,32 @@ func (t *Task) bounded() time.Duration {
 // transferTime is allowed for what surrounds a task's command.
 const transferTime = time.Minute
 
-// lots are an agent's offers as placement sees them: one lot for each role. There
+// lots adds an agent's offers as placement sees them: one lot for each role. There
 // are none while the agent's maintenance window lasts.
-func (f *Framework) lots(agentID string, offers []*offer, now time.Time) []placement.Agent {
-	var out []placement.Agent
+func lots(list []placement.Agent, agentID string, offers []*offer, now time.Time) []placement.Agent {
+	first := len(list)
 	var left time.Duration
 	for _, o := range offers {
 		until, down := o.window.left(now)
 		if down {
-			return nil
+			return list[:first]
 		}
 		if until > 0 && (left == 0 || until < left) {
 			left = until
 		}
-		i := slices.IndexFunc(out, func(a placement.Agent) bool { return a.Role == o.role })
-		if i < 0 {
-			i = len(out)
-			out = append(out, placement.Agent{ID: agentID, Role: o.role})
+		i := first
+		for i < len(list) && list[i].Role != o.role {
+			i++
 		}
-		out[i].Free = out[i].Free.Add(o.free)
+		if i == len(list) {
+			list = append(list, placement.Agent{ID: agentID, Role: o.role})
+		}
+		list[i].Free = list[i].Free.Add(o.free)
 	}
-	for i := range out {
-		out[i].Left = int64(left)
+	for i := first; i < len(list); i++ {
+		list[i].Left = int64(left)
 	}
-	return out
+	return list
 }
 
 // window is a maintenance window; the zero value is none.

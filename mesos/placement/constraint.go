@@ -70,6 +70,7 @@ type Rules struct {
 // scope is what Rules mean for the agents of one round.
 type scope struct {
 	admitted []bool // by agent: meets what does not change within the round
+	list     []int  // of those that are admitted
 	counters []counter
 	even     bool // has a GroupBy: a placement may open agents that were closed
 	placed   int
@@ -80,7 +81,8 @@ type counter struct {
 	op     Op
 	value  []int // by agent: index into counts
 	counts []int
-	bound  int // the largest count of a value that may have one more
+	here   []bool // by index into counts: an admitted agent has the value
+	bound  int    // the largest count of a value that may have one more
 }
 
 func newScope(r *Rules, agents []Agent) *scope {
@@ -92,6 +94,9 @@ func newScope(r *Rules, agents []Agent) *scope {
 				s.admitted[i] = false
 				break
 			}
+		}
+		if s.admitted[i] {
+			s.list = append(s.list, i)
 		}
 	}
 	for i := range r.Constraints {
@@ -125,7 +130,7 @@ func newCounter(c *Constraint, live map[string]int, unknown int, agents []Agent,
 		if !known {
 			i = len(n.counts)
 			index[value] = i
-			n.counts = append(n.counts, live[value])
+			n.counts, n.here = append(n.counts, live[value]), append(n.here, false)
 		}
 		return i
 	}
@@ -135,6 +140,7 @@ func newCounter(c *Constraint, live map[string]int, unknown int, agents []Agent,
 	for i := range agents {
 		if admitted[i] {
 			n.value[i] = at(agents[i].Values[c.Key])
+			n.here[n.value[i]] = true
 		}
 	}
 	n.level()
@@ -166,11 +172,19 @@ func (s *scope) spreads() bool {
 	return s != nil && slices.ContainsFunc(s.counters, func(n counter) bool { return n.op == Spread })
 }
 
-// crowd is how many tasks of the group stand in the way of an even spread there.
-func (s *scope) crowd(i int) int {
+// reopens tells whether a placement may open agents that were closed.
+func (s *scope) reopens() bool { return s != nil && s.even }
+
+// changes counts the placements that may have opened agents.
+func (s *scope) changes() int {
 	if s == nil {
 		return 0
 	}
+	return s.placed
+}
+
+// crowd is how many tasks of the group stand in the way of an even spread there.
+func (s *scope) crowd(i int) int {
 	sum := 0
 	for c := range s.counters {
 		if n := &s.counters[c]; n.op == Spread {
@@ -178,6 +192,26 @@ func (s *scope) crowd(i int) int {
 		}
 	}
 	return sum
+}
+
+// least is the smallest crowd of an admitted agent; ok is false if that takes more
+// than a look at one counter.
+func (s *scope) least() (crowd int, ok bool) {
+	var spread *counter
+	for c := range s.counters {
+		if n := &s.counters[c]; n.op == Spread {
+			if spread != nil {
+				return 0, false
+			}
+			spread = n
+		}
+	}
+	for i, here := range spread.here {
+		if n := spread.counts[i]; here && (!ok || n < crowd) {
+			crowd, ok = n, true
+		}
+	}
+	return crowd, ok
 }
 
 // take counts a task that goes to agent i.

@@ -1,7 +1,5 @@
 package placement
 
-import "slices"
-
 // Near is an agent where an executor has some of a task's inputs already.
 type Near struct {
 	Agent    string
@@ -9,22 +7,24 @@ type Near struct {
 	Bytes    int64
 }
 
-// nearest gives the agent on which the executor of t has the most of its inputs, of
-// those that t may go to as well as anywhere else; -1 if there is none. It costs a
-// few look-ups, however many agents there are.
-func (p *Placer) nearest(t *Task, s *scope) (agent int, bytes int64) {
-	if len(t.Near) == 0 || s.spreads() {
+// nearest gives the lot on which the executor of the quest's task has the most of
+// its inputs, of those that it may go to as well as anywhere else; -1 if there is
+// none. It costs a few look-ups, however many lots there are.
+func (p *Placer) nearest(task int) (lot int, bytes int64) {
+	c, w := p.quest.class, p.quest.way
+	if p.near == nil || w.executor == nil || c.scope.spreads() {
 		return -1, 0 // to be spread counts more
 	}
-	for _, n := range t.Near {
-		if n.Executor != t.Executor || slices.Contains(t.Avoid, n.Agent) {
+	for _, n := range p.near(task) {
+		if n.Executor != w.executor.id {
 			continue
 		}
-		for _, i := range p.lots(n.Agent) {
-			if p.agents[i].avoided || t.Need[GPUs] == 0 && p.agents[i].free[GPUs] > 0 {
+		for i := p.firstOf(n.Agent); i >= 0; i = p.lots[i].next {
+			l := &p.lots[i]
+			if l.tree != c.tree || l.avoided || w.need[GPUs] == 0 && l.free[GPUs] > 0 {
 				continue
 			}
-			if _, state, ok := p.fits(t, s, i); ok && state == Alive {
+			if w.need.within(&l.free) && p.state(i, w.executor) == Alive && p.admits(i) {
 				return i, n.Bytes
 			}
 		}
@@ -32,14 +32,23 @@ func (p *Placer) nearest(t *Task, s *scope) (agent int, bytes int64) {
 	return -1, 0
 }
 
-// lots gives the indices of an agent's lots in the round, one for each role.
-func (p *Placer) lots(agent string) []int {
-	if p.byAgent == nil {
-		p.byAgent = make(map[string][]int, len(p.round.Agents))
-		for i := range p.round.Agents {
-			id := p.round.Agents[i].ID
-			p.byAgent[id] = append(p.byAgent[id], i)
+// firstOf gives the first lot of an agent, -1 if it has none; those for other roles
+// follow as lot.next.
+func (p *Placer) firstOf(agent string) int {
+	if !p.indexed {
+		p.indexed = true
+		clear(p.byAgent)
+		for i := len(p.lots) - 1; i >= 0; i-- {
+			p.lots[i].next = p.first(p.round.Agents[i].ID)
+			p.byAgent[p.round.Agents[i].ID] = i
 		}
 	}
-	return p.byAgent[agent]
+	return p.first(agent)
+}
+
+func (p *Placer) first(agent string) int {
+	if i, there := p.byAgent[agent]; there {
+		return i
+	}
+	return -1
 }

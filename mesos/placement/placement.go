@@ -4,7 +4,6 @@
 package placement
 
 import (
-	"cmp"
 	"container/heap"
 	"slices"
 )
@@ -19,6 +18,8 @@ type Task struct {
 	// agent and only where it does not live yet.
 	Executor string
 	Overhead Vector
+	// Single tells that the executors of the task and its ways serve no other task.
+	Single bool
 	// Avoid are agent IDs that are taken only when no other agent of the batch
 	// fits, and not even then if Strict is set.
 	Avoid  []string
@@ -33,6 +34,9 @@ type Task struct {
 	Lasts int64
 	// Rules say which agents the task may go to; nil for all.
 	Rules *Rules
+	// Kind keeps tasks apart that are alike otherwise but have different Rules when
+	// they are asked for. It must be comparable.
+	Kind any
 	// Near are the agents that have some of its inputs, the most bytes first. One of
 	// them is taken before those that the task would fill better, but the task does
 	// not wait for it.
@@ -68,17 +72,35 @@ const (
 	Leaving
 )
 
-// Round is the input of one match. Place changes neither Tasks nor Agents.
+// Round is the input of one match. Place changes none of it.
 type Round struct {
+	Queue *Queue
+	// Tasks are those that wait where there is no Queue: for rounds that stand alone.
 	Tasks  []Task
 	Agents []Agent
 	// Held is what each owner holds already; Total is what the cluster has, as far
 	// as known. Both only weigh owners against each other.
 	Held  map[string]Vector
 	Total Vector
+	// Ask, if not nil, is called for a task of the Queue when its turn has come, with
+	// what Add was told. Of tasks that are alike none may be Strict, or not a
+	// LastResort, if a younger one is otherwise: where one finds no place, those
+	// behind it are not tried.
+	Ask func(task int, t *Turn)
+	// Near, if not nil, is called for a task of the Queue for which there is a place,
+	// instead of Task.Near.
+	Near func(task int) []Near
 }
 
-// Assignment puts one task on one agent; both are indices into the Round.
+// Turn is what may be different for a task in each round, and is asked for only when
+// it is tried, which most that wait are not.
+type Turn struct {
+	Rules              *Rules // the same for all of a Kind
+	Strict, LastResort bool
+}
+
+// Assignment puts one task on one agent, which is an index into Round.Agents. The
+// task is one into Round.Tasks, or what Queue.Add gave.
 type Assignment struct {
 	Task, Agent int
 	// Way is 0 for the task's own Need and Executor, or n for its n-th of Rather.
@@ -90,260 +112,142 @@ type Assignment struct {
 	Near int64
 }
 
-// Placer matches rounds. It keeps its scratch memory between them, so one Placer
-// serves one goroutine.
+// Placer matches rounds. It keeps its memory between them, so one Placer serves one
+// goroutine.
 type Placer struct {
 	round  *Round
-	order  []int // tasks by priority, then age
-	owners ownerHeap
-	byName map[string]*owner
-	agents []agent
-	scale  Vector // most that any agent has to give, to compare dimensions
-	failed map[class]struct{}
+	queue  *Queue
+	near   func(task int) []Near
+	lines  lineHeap
+	lots   []lot
+	trees  map[string]*tree // by role; of earlier rounds too
+	weight [Ports]int64     // of what is left of each resource, so that they can be added up
 	scopes map[*Rules]*scope
+	states map[placeOf]Executor // of executors that share their bit
+	quest  quest
+	out    []Assignment
 
-	byAgent map[string][]int // lots of the round by agent; nil until asked for
+	byAgent map[string]int // the first lot of each agent of the round,
+	indexed bool           // once they are asked for
 }
 
-// class is what two tasks have in common that fit or do not fit together.
-type class struct {
-	need, overhead Vector
-	executor, role string
-	lasts          int64
-	lastResort     bool
-	scope          *scope
-	placed         int // of the scope, where a placement may open agents
-}
-
-type agent struct {
-	free    Vector
-	avoided bool
-	started map[string]bool // executors of this round
-}
-
-// owner is one owner's tasks of the priority that is being served.
-type owner struct {
-	tasks []Task
-	queue []int // indices of tasks, oldest first
-	held  Vector
-	share float64
-}
-
-func (o *owner) oldest() int64 { return o.tasks[o.queue[0]].Age }
-
-// Place matches. The assignments come in the order in which they were decided.
+// Place matches. The assignments come in the order in which they were decided, and
+// are valid until the next call. The tasks stay in the Queue.
 func (p *Placer) Place(r *Round) []Assignment {
 	p.start(r)
-	var out []Assignment
-	for first := 0; first < len(p.order); {
-		last := first + 1
-		for last < len(p.order) && r.Tasks[p.order[last]].Priority == r.Tasks[p.order[first]].Priority {
-			last++
+	if len(p.lots) > 0 {
+		for _, l := range p.queue.levels {
+			p.level(l)
 		}
-		out = p.level(p.order[first:last], out)
-		first = last
 	}
-	p.round = nil
-	return out
+	p.round, p.queue, p.near, p.quest = nil, nil, nil, quest{}
+	return p.out
 }
 
 func (p *Placer) start(r *Round) {
-	p.round = r
-	p.order = slices.Grow(p.order[:0], len(r.Tasks))[:len(r.Tasks)]
-	for i := range p.order {
-		p.order[i] = i
+	p.round, p.queue, p.out, p.indexed = r, r.Queue, p.out[:0], false
+	p.near = r.Near
+	if p.queue == nil {
+		p.queue = NewQueue()
+		for i := range r.Tasks {
+			p.queue.Add(&r.Tasks[i])
+		}
+		p.near = func(i int) []Near { return r.Tasks[i].Near }
 	}
-	slices.SortFunc(p.order, func(a, b int) int {
-		s, t := &r.Tasks[a], &r.Tasks[b]
-		return cmp.Or(cmp.Compare(t.Priority, s.Priority), cmp.Compare(s.Age, t.Age), cmp.Compare(a, b))
-	})
-	p.agents = slices.Grow(p.agents[:0], len(r.Agents))[:len(r.Agents)]
-	p.scale = Vector{}
-	for i := range r.Agents {
-		clear(p.agents[i].started)
-		p.agents[i].free, p.agents[i].avoided = r.Agents[i].Free, r.Agents[i].Avoided
-		p.scale = p.scale.Max(r.Agents[i].Free)
-	}
-	if p.byName == nil {
-		p.byName = make(map[string]*owner)
-		p.failed = make(map[class]struct{})
+	p.queue.round++
+	if p.trees == nil {
+		p.trees = make(map[string]*tree)
 		p.scopes = make(map[*Rules]*scope)
+		p.states = make(map[placeOf]Executor)
+		p.byAgent = make(map[string]int)
 	}
-	clear(p.byName)
-	clear(p.failed)
 	clear(p.scopes)
-	p.byAgent = nil
+	clear(p.states)
+	p.survey()
 }
 
 // level serves the tasks of one priority: again and again the oldest task of the
 // owner with the smallest dominant share.
-func (p *Placer) level(tasks []int, out []Assignment) []Assignment {
-	p.fill(tasks)
-	for len(p.owners) > 0 {
-		o := p.owners[0]
-		i := o.queue[0]
-		o.queue = o.queue[1:]
-		if a, ok := p.place(i); ok {
-			out = append(out, a)
-			o.held = o.held.Add(p.round.Tasks[i].need(a.Way))
-			o.share = o.held.Share(p.round.Total)
+func (p *Placer) level(l *level) {
+	p.lines = p.lines[:0]
+	for _, l := range l.lines {
+		if p.ready(l); len(l.ready) > 0 {
+			p.lines = append(p.lines, l)
 		}
-		if len(o.queue) == 0 {
-			heap.Pop(&p.owners)
+	}
+	heap.Init(&p.lines)
+	for len(p.lines) > 0 {
+		l := p.lines[0]
+		c := l.ready[0]
+		task := c.tasks[c.next].slot
+		c.next++
+		a, ok := p.place(c, task)
+		if ok {
+			p.out = append(p.out, a)
+			l.owner.held = l.owner.held.Add(c.ways[a.Way].need)
+			l.owner.share = l.owner.held.Share(p.round.Total)
+		}
+		// What is free only shrinks within a round, and a started executor costs at
+		// least what it saves later: what did not fit will not fit again.
+		if c.next == len(c.tasks) || !ok && !c.scope.reopens() {
+			heap.Pop(&l.ready)
 		} else {
-			heap.Fix(&p.owners, 0)
+			heap.Fix(&l.ready, 0)
+		}
+		if len(l.ready) == 0 {
+			heap.Pop(&p.lines)
+		} else {
+			heap.Fix(&p.lines, 0)
 		}
 	}
-	return out
 }
 
-func (p *Placer) fill(tasks []int) {
-	p.owners = p.owners[:0]
-	for _, i := range tasks {
-		name := p.round.Tasks[i].Owner
-		o := p.byName[name]
-		if o == nil {
-			o = &owner{tasks: p.round.Tasks, held: p.round.Held[name]}
-			o.share = o.held.Share(p.round.Total)
-			p.byName[name] = o
-		}
-		if len(o.queue) == 0 {
-			o.queue = o.queue[:0]
-			p.owners = append(p.owners, o)
-		}
-		o.queue = append(o.queue, i)
+// ready makes a line ready for the round, with the classes for which there might be
+// a place.
+func (p *Placer) ready(l *line) {
+	if o := l.owner; o.round != p.queue.round {
+		o.round, o.held = p.queue.round, p.round.Held[o.name]
+		o.share = o.held.Share(p.round.Total)
 	}
-	heap.Init(&p.owners)
+	l.ready = l.ready[:0]
+	for _, c := range l.classes {
+		c.tree, c.next, c.begun = p.trees[c.role], 0, false
+		if c.tree != nil && slices.ContainsFunc(c.ways, func(w route) bool { return w.need.within(&c.tree.nodes[1].most) }) {
+			l.ready = append(l.ready, c)
+		}
+	}
+	heap.Init(&l.ready)
 }
 
-// fit puts task i, as t describes it, on the agent that it fills best.
-func (p *Placer) fit(i int, t *Task) (Assignment, bool) {
-	// What is free only shrinks within a round, and a started executor costs at
-	// least what it saves later, so a class that did not fit will not fit again.
-	s := p.scope(t.Rules)
-	c := class{need: t.Need, overhead: t.Overhead, executor: t.Executor, role: t.Role, lasts: t.Lasts, lastResort: t.LastResort, scope: s}
-	if s != nil {
-		c.placed = s.placed
-	}
-	if len(t.Avoid) == 0 {
-		if _, failed := p.failed[c]; failed {
-			return Assignment{}, false
-		}
-	}
-	best, near := p.nearest(t, s)
-	if best < 0 {
-		best = p.best(t, s, true)
-	}
-	if best < 0 && len(t.Avoid) > 0 && !t.Strict {
-		best = p.best(t, s, false)
-	}
-	if best < 0 {
-		if len(t.Avoid) == 0 {
-			p.failed[c] = struct{}{}
-		}
-		return Assignment{}, false
-	}
-	s.take(best)
-	cost, state := p.cost(t, best)
-	a := &p.agents[best]
-	a.free = a.free.Sub(cost)
-	if state == Absent {
-		if a.started == nil {
-			a.started = make(map[string]bool)
-		}
-		a.started[t.Executor] = true
-	}
-	return Assignment{Task: i, Agent: best, Starts: state == Absent, Near: near}, true
-}
+// lineHeap has the line to be served next on top.
+type lineHeap []*line
 
-// scope gives what rules mean in this round; nil for none.
-func (p *Placer) scope(r *Rules) *scope {
-	if r == nil || len(r.Constraints) == 0 {
-		return nil
+func (h lineHeap) Len() int { return len(h) }
+func (h lineHeap) Less(i, j int) bool {
+	a, b := h[i], h[j]
+	if a.owner.share != b.owner.share {
+		return a.owner.share < b.owner.share
 	}
-	s := p.scopes[r]
-	if s == nil {
-		s = newScope(r, p.round.Agents)
-		p.scopes[r] = s
-	}
-	return s
+	return a.ready[0].head().compare(b.ready[0].head()) < 0
 }
+func (h lineHeap) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
+func (h *lineHeap) Push(x any)   { *h = append(*h, x.(*line)) }
+func (h *lineHeap) Pop() any     { return pop((*[]*line)(h)) }
 
-// best gives the agent with the fewest tasks to spread, among equals one with a
-// living executor, and among those the one that has least left afterwards; -1 if
-// none fits.
-func (p *Placer) best(t *Task, s *scope, avoid bool) int {
-	best, bestWarm, bestLeft, bestCrowd := -1, false, 0.0, 0
-	for i := range p.agents {
-		cost, state, ok := p.fits(t, s, i)
-		if !ok || avoid && slices.Contains(t.Avoid, p.round.Agents[i].ID) {
-			continue
-		}
-		warm, crowd := state == Alive, s.crowd(i)
-		if best >= 0 && (crowd > bestCrowd || crowd == bestCrowd && bestWarm && !warm) {
-			continue
-		}
-		left := p.left(p.agents[i].free.Sub(cost))
-		if best < 0 || crowd < bestCrowd || warm && !bestWarm || left < bestLeft {
-			best, bestWarm, bestLeft, bestCrowd = i, warm, left, crowd
-		}
-	}
-	return best
-}
+// classHeap has the class with the oldest task on top.
+type classHeap []*class
 
-// fits tells whether the task may go to agent i, at what cost, and how its executor
-// is there.
-func (p *Placer) fits(t *Task, s *scope, i int) (cost Vector, state Executor, ok bool) {
-	if s != nil && !s.admits(i) {
-		return cost, state, false
-	}
-	a := &p.agents[i]
-	if a.avoided && !t.LastResort || !t.Need.Fits(a.free) || !t.mayUse(&p.round.Agents[i]) {
-		return cost, state, false // told without a look into maps: most agents of a full cluster
-	}
-	cost, state = p.cost(t, i)
-	return cost, state, state != Leaving && (state != Absent || cost.Fits(a.free))
-}
+func (c *class) head() entry { return c.tasks[c.next] }
 
-// left measures what remains, each dimension against the largest agent of the
-// batch. Unused GPUs weigh as much as all CPUs, which keeps tasks without GPUs
-// away from the agents that have them.
-func (p *Placer) left(v Vector) float64 {
-	sum := 0.0
-	for i := range Ports {
-		if p.scale[i] > 0 {
-			sum += float64(v[i]) / float64(p.scale[i])
-		}
-	}
-	return sum
-}
+func (h classHeap) Len() int           { return len(h) }
+func (h classHeap) Less(i, j int) bool { return h[i].head().compare(h[j].head()) < 0 }
+func (h classHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
+func (h *classHeap) Push(x any)        { *h = append(*h, x.(*class)) }
+func (h *classHeap) Pop() any          { return pop((*[]*class)(h)) }
 
-func (p *Placer) cost(t *Task, i int) (Vector, Executor) {
-	state := p.round.Agents[i].Executors[t.Executor]
-	if state == Absent && p.agents[i].started[t.Executor] {
-		state = Alive
-	}
-	if state == Absent {
-		return t.Need.Add(t.Overhead), state
-	}
-	return t.Need, state
-}
-
-// ownerHeap has the owner to be served next on top.
-type ownerHeap []*owner
-
-func (h ownerHeap) Len() int { return len(h) }
-func (h ownerHeap) Less(i, j int) bool {
-	if h[i].share != h[j].share {
-		return h[i].share < h[j].share
-	}
-	return h[i].oldest() < h[j].oldest()
-}
-func (h ownerHeap) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
-func (h *ownerHeap) Push(x any)   { *h = append(*h, x.(*owner)) }
-func (h *ownerHeap) Pop() any {
-	old := *h
-	x := old[len(old)-1]
-	*h = old[:len(old)-1]
+func pop[T any](list *[]T) T {
+	last := len(*list) - 1
+	x := (*list)[last]
+	*list = (*list)[:last]
 	return x
 }

@@ -57,6 +57,16 @@ func (v Vector) Fits(free Vector) bool {
 	return true
 }
 
+// within is Fits, for the many that are looked at to place one task.
+func (v *Vector) within(free *Vector) bool {
+	for i := range v {
+		if v[i] > free[i] {
+			return false
+		}
+	}
+	return true
+}
+
 // Share is the dominant share of v in total, between 0 and 1: the largest part
 // that it has of any resource (Ghodsi et al., "Dominant Resource Fairness").
 func (v Vector) Share(total Vector) float64 {

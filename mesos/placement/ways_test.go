@@ -83,3 +83,19 @@ func TestWindowsAreKept(t *testing.T) {
 		}
 	}
 }
+
+// Executors that serve one task alone are alike, and each is started.
+func TestSingleTasksStartTheirOwn(t *testing.T) {
+	round := &Round{Queue: NewQueue(), Agents: []Agent{{ID: "a", Free: Vector{CPUs: 3300}}}}
+	for i, id := range []string{"x", "y", "z"} {
+		round.Queue.Add(&Task{Age: int64(i), Single: true, Executor: id, Need: Vector{CPUs: 1000}, Overhead: Vector{CPUs: 200}})
+	}
+	if n := len(round.Queue.classes); n != 1 {
+		t.Errorf("%d kinds of tasks", n)
+	}
+	var p Placer
+	as := p.Place(round)
+	if len(as) != 2 || !as[0].Starts || !as[1].Starts {
+		t.Errorf("placed %+v, want two that start executors", as)
+	}
+}
