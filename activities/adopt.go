@@ -93,7 +93,11 @@ func (e *entry) adoptAs(stands standing, details api.Details) {
 		return
 	}
 	e.adoptDetails(details)
-	e.adoptResults()
+	if e.ranged == nil {
+		e.adoptResults()
+	} else if stands != standsCanceled {
+		e.lapse() // what is to be tried again, and how, stands in the input
+	}
 	e.askMesos()
 	if stands == standsCanceled {
 		e.cancel("cancelled", 0)
@@ -116,7 +120,7 @@ func (e *entry) adoptResults() {
 	placed := 0
 	for _, p := range e.packs {
 		if !e.finished(p.first) {
-			placed += p.count
+			placed += p.count()
 		}
 	}
 	if err != nil || placed+len(e.results) < e.total {

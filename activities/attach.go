@@ -28,9 +28,13 @@ func (e *entry) attach(in api.LaunchInput, details api.Details, token []byte, tr
 	if e.in == nil {
 		e.in = &in
 		e.prefix = api.StepPrefix(in.App, in.Run, in.Step)
-		e.attempt, e.total = in.Attempt, len(in.Partitions)
+		e.attempt, e.total = in.Attempt, partitionsOf(&in)
 	}
 	e.changed()
+	if in.Range != nil {
+		e.attachRange(tries > 1 || details.Total > 0 || len(e.packs) > 0)
+		return
+	}
 	// Nothing was launched before the first heartbeat: a first try without
 	// details starts from nothing.
 	if tries > 1 || details.Total > 0 || len(e.packs) > 0 {
@@ -48,23 +52,30 @@ func (e *entry) attach(in api.LaunchInput, details api.Details, token []byte, tr
 // adoptDetails makes packs of the tasks that the details name and this leader
 // does not know yet.
 func (e *entry) adoptDetails(d api.Details) {
+	if d.Range != nil {
+		e.adoptRange(*d.Range, d.Total)
+	}
 	for first, generation := range d.Generations {
-		e.generations[first] = max(e.generations[first], generation)
+		e.use(first, generation)
 	}
 	e.adoptLosses(d)
 	if e.prefix == "" {
 		e.prefix, e.attempt, e.total, e.token = d.Prefix, d.Attempt, d.Total, d.Token
 	}
 	for _, t := range d.Tasks {
-		if t.Generation < e.generations[t.First] || e.holds(t.First) || e.finished(t.First) {
-			continue
-		}
-		e.generations[t.First] = t.Generation
 		p := &pack{
-			first: t.First, count: t.Count, generation: t.Generation,
+			first: t.First, generation: t.Generation, attempt: max(t.Attempt, d.Attempt),
 			phase: phaseAttaching, state: mesos.State(t.State), logs: t.Log,
 		}
-		if t.Agent < len(d.Agents) {
+		if e.ranged != nil {
+			if !e.adoptMembers(p, t) {
+				continue
+			}
+		} else if t.Generation < e.generations[t.First] || e.holds(t.First) || e.finished(t.First) {
+			continue
+		}
+		e.use(t.First, t.Generation)
+		if t.Agent >= 0 && t.Agent < len(d.Agents) {
 			p.agent = d.Agents[t.Agent]
 		}
 		if t.UnreachableSince != nil {
@@ -83,22 +94,15 @@ func (e *entry) holds(first int) bool {
 	return slices.ContainsFunc(e.packs, func(p *pack) bool { return p.first == first })
 }
 
-// bindPacks gives adopted packs their partitions, drops those whose results are
-// all there, and asks Mesos about the ones that nobody has heard of yet.
+// bindPacks drops adopted packs whose results are all there, and asks Mesos about
+// the ones that nobody has heard of yet.
 func (e *entry) bindPacks() {
 	for _, p := range slices.Clone(e.packs) {
 		if p.phase == phaseEnded {
 			continue
 		}
-		if p.partitions == nil {
-			p.partitions = e.partitions(p.first, p.count)
-		}
-		done := true
-		for _, part := range p.partitions {
-			done = done && e.finished(part.Index)
-		}
-		if done {
-			e.drop(p)
+		if len(e.unfinished(p)) == 0 && (e.ranged == nil || p.phase == phaseHeld) {
+			e.drop(p) // that of a Range ends by itself soon
 			continue
 		}
 		if p.phase == phaseHeld {
@@ -126,31 +130,28 @@ func (e *entry) askMesos() {
 	}
 }
 
-// partitions finds count partitions of the input from index first on.
-func (e *entry) partitions(first, count int) []api.LaunchPartition {
-	i := slices.IndexFunc(e.in.Partitions, func(p api.LaunchPartition) bool { return p.Index == first })
-	if i < 0 {
+// partition finds a partition of a plain step in the input; nil if it is not there.
+func (e *entry) partition(index int) *api.LaunchPartition {
+	i, ok := slices.BinarySearchFunc(e.in.Partitions, index, func(p api.LaunchPartition, index int) int {
+		return cmp.Compare(p.Index, index)
+	})
+	if !ok {
 		return nil
 	}
-	return e.in.Partitions[i:min(i+count, len(e.in.Partitions))]
+	return &e.in.Partitions[i]
 }
 
 // submitRest makes packs of the partitions that have neither result nor pack.
 func (e *entry) submitRest() {
-	held := make(map[int]bool)
+	held := make(map[int]bool, len(e.packs))
 	for _, p := range e.packs {
-		for _, part := range p.partitions {
-			held[part.Index] = true
-		}
+		held[p.first] = true
 	}
-	var rest []api.LaunchPartition
 	for _, part := range e.in.Partitions {
-		if !held[part.Index] && !e.finished(part.Index) {
-			rest = append(rest, part)
+		if held[part.Index] || e.finished(part.Index) {
+			continue
 		}
-	}
-	for chunk := range slices.Chunk(rest, e.h.cfg.PackSize) {
-		p := &pack{first: chunk[0].Index, count: len(chunk), partitions: chunk, phase: phaseFenced}
+		p := &pack{first: part.Index, attempt: e.attempt, phase: phaseFenced}
 		if e.cancelled { // while storage was asked
 			e.settleKilled(p)
 			continue
@@ -165,14 +166,18 @@ func (e *entry) submit(p *pack) {
 	if e.cancelled || e.orphan || e.find(p.first, p.generation) != p {
 		return
 	}
-	e.generations[p.first]++
-	p.generation = e.generations[p.first]
+	if e.ranged != nil && !e.trim(p) {
+		return
+	}
+	p.generation = e.used(p.first) + 1
+	e.use(p.first, p.generation)
+	p.heard, p.over = 0, nil
 	p.phase, p.state, p.noticed = phaseWaiting, "", false
 	p.agent, p.executor, p.logs, p.unreachable = api.AgentDetail{}, "", "", time.Time{}
 	l := e.losses[p.first]
 	name := e.in.Step
-	if len(p.partitions) > 1 {
-		name += fmt.Sprintf(" #%d–%d", p.first, p.partitions[len(p.partitions)-1].Index)
+	if e.ranged != nil && !e.in.AtMostOnce {
+		name += fmt.Sprintf(" #%d…", p.first) // how many, its place decides
 	} else if e.in.Many {
 		name += fmt.Sprintf(" #%d", p.first)
 	}
@@ -186,7 +191,7 @@ func (e *entry) submit(p *pack) {
 		Labels:   map[string]string{"baas_run": e.in.Run, "baas_step": e.in.Step},
 		Grace:    e.in.Grace, AvoidAgents: l.avoid(), Submitted: time.Now(),
 		Preemptible: e.in.Preemptible, Timeout: e.in.Timeout,
-		Reads: reads(p.partitions),
+		Reads: e.reads(p),
 	})
 }
 
@@ -243,8 +248,8 @@ func (e *entry) loadResults() error {
 		if !ok {
 			continue
 		}
-		e.generations[first] = max(e.generations[first], generation)
-		if e.finished(first) && e.h.cfg.PackSize == 1 {
+		e.use(first, generation)
+		if e.finished(first) {
 			continue
 		}
 		object, err := e.readResult(first, generation)
@@ -290,21 +295,19 @@ func (e *entry) readResult(first, generation int) ([]tasklet.Result, error) {
 func (e *entry) takeAll(first int, results []tasklet.Result) {
 	for _, r := range results {
 		switch {
-		case e.finished(r.Partition), !e.given(first, r.Partition):
+		case e.finished(r.Partition), r.Partition != first:
 		case r.Outcome == tasklet.Platform, r.Outcome == tasklet.Killed && !e.cancelled:
 		default:
-			e.results[r.Partition] = r
+			e.settleAs(r)
 		}
 	}
 }
 
-// given tells whether a task that begins with partition first may hold another one.
-func (e *entry) given(first, partition int) bool {
-	switch {
-	case partition == first:
-		return true
-	case e.h.cfg.PackSize == 1 || partition < first:
-		return false
+// settleAs makes a result count that is final.
+func (e *entry) settleAs(r tasklet.Result) {
+	if e.ranged != nil {
+		e.ranged.decide(r)
+		return
 	}
-	return e.in == nil || e.partitions(partition, 1) != nil
+	e.results[r.Partition] = r
 }

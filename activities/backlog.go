@@ -180,7 +180,7 @@ func (e *entry) weigh(arrived int) {
 	for _, p := range e.packs {
 		switch p.phase {
 		case phasePlacing, phasePlaced, phaseAttaching, phaseHeld:
-			c.placed += p.count // what is held must not shut others out
+			c.placed++ // what is held must not shut others out
 		case phaseEnded:
 			ended++
 		}
@@ -190,6 +190,10 @@ func (e *entry) weigh(arrived int) {
 		c.rank = rankOf(e.in)
 		c.waiting = max(0, e.total-len(e.results)-c.placed)
 		c.whole = c.waiting == e.total && ended == 0 && e.returnable()
+		if e.ranged != nil {
+			c.waiting = e.waitingPacks()
+			c.whole = c.placed+ended+e.done() == 0 && e.returnable()
+		}
 	}
 	if e.h.backlog.set(e, c, arrived) {
 		e.h.slots.wake()
@@ -244,7 +248,7 @@ func (e *entry) retire() {
 // tells whether it did; the call itself may fail, and is not made again: Temporal
 // hands the activity over anyway when its heartbeats have stayed away.
 func (e *entry) release(ctx context.Context, why string, pause time.Duration) bool {
-	if e.in == nil || e.orphan || e.cancelled || len(e.acks)+len(e.held)+len(e.results) > 0 {
+	if e.in == nil || e.orphan || e.cancelled || len(e.acks)+len(e.held)+len(e.results) > 0 || e.undecided() {
 		return false
 	}
 	for _, p := range e.packs {

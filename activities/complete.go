@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"time"
 
 	"go.temporal.io/api/serviceerror"
 
@@ -25,17 +24,20 @@ func (e *entry) advance() {
 	if e.orphan || e.total == 0 {
 		return
 	}
-	if len(e.results) >= e.total {
+	if e.done() >= e.total && e.mergeDone() {
 		e.complete()
 		return
 	}
+	e.cut()
 	if e.in == nil && len(e.packs) == 0 && !e.lapsed {
 		e.lapse()
 	}
 	switch {
-	case len(e.acks) == 0:
+	case len(e.acks) == 0 && !e.undecided():
 	case e.lapsed:
 		e.noted() // the next attempt looks into storage
+	case e.ranged != nil:
+		e.noteSoon()
 	default:
 		// The results lie in storage; the note makes them count.
 		if err := e.beat(); err != nil {
@@ -98,6 +100,10 @@ func (e *entry) confirmGone() error {
 // input, which is the order of their indexes.
 func (e *entry) result() api.LaunchResult {
 	r := api.LaunchResult{Replaced: e.replaced}
+	if e.ranged != nil {
+		r.Range = e.ranged.result
+		return r
+	}
 	for _, i := range slices.Sorted(maps.Keys(e.results)) {
 		r.Results = append(r.Results, e.results[i])
 	}
@@ -143,7 +149,11 @@ func jsonSize(v any) int {
 // checkInput refuses what must not reach Mesos. Workflows make no such input;
 // somebody else's client may.
 func checkInput(key tasklet.ActivityKey, in api.LaunchInput) error {
-	if len(in.Partitions) == 0 {
+	if in.Range != nil {
+		if err := checkRange(in); err != nil {
+			return err
+		}
+	} else if len(in.Partitions) == 0 {
 		return errors.New("no partitions")
 	}
 	if (in.Shell == "") == (len(in.Args) == 0) {
@@ -152,7 +162,7 @@ func checkInput(key tasklet.ActivityKey, in api.LaunchInput) error {
 	if in.CPUs <= 0 || in.Mem <= 0 {
 		return errors.New("CPUs and memory must be more than nothing")
 	}
-	last := in.Partitions[len(in.Partitions)-1]
+	last := lastOf(&in)
 	for i, p := range in.Partitions {
 		if i > 0 && p.Index <= in.Partitions[i-1].Index {
 			return errors.New("partitions must be in order and unique")
@@ -160,18 +170,22 @@ func checkInput(key tasklet.ActivityKey, in api.LaunchInput) error {
 	}
 	id := tasklet.TaskID{
 		WorkflowID: key.WorkflowID, RunID: key.RunID, ActivityID: key.ActivityID,
-		First: last.Index, Generation: 99999,
+		First: last, Generation: maxGeneration,
 	}
 	return id.Validate()
 }
 
-func invalidResult(in api.LaunchInput, err error) api.LaunchResult {
-	var r api.LaunchResult
-	now := time.Now()
-	for _, p := range in.Partitions {
-		r.Results = append(r.Results, tasklet.Result{
-			Partition: p.Index, Outcome: tasklet.Invalid, ExitCode: -1, Reason: err.Error(), Started: now, Ended: now,
-		})
+// maxGeneration is as high a generation as any ID has room for.
+const maxGeneration = 9_999_999
+
+// invalidResult says that the whole input cannot be run.
+func (h *Handoff) invalidResult(a Attempt, err error) (api.LaunchResult, error) {
+	if a.Input.Range != nil {
+		return h.invalidRange(a, err)
 	}
-	return r
+	var r api.LaunchResult
+	for _, p := range a.Input.Partitions {
+		r.Results = append(r.Results, decided(p.Index, tasklet.Invalid, err.Error()))
+	}
+	return r, nil
 }

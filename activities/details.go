@@ -25,7 +25,7 @@ func (e *entry) details() api.Details {
 func (e *entry) describe() (api.Details, bool) {
 	d := api.Details{
 		State: e.overall(), Reason: e.why(), Since: e.since, Prefix: e.prefix,
-		Attempt: e.attempt, Total: e.total, Done: len(e.results), Replaced: e.replaced,
+		Attempt: e.attempt, Total: e.total, Done: e.done(), Replaced: e.replaced,
 		Leader: e.h.cfg.Leader, Framework: e.h.cfg.Framework, Token: e.token,
 	}
 	if e.in != nil {
@@ -51,7 +51,7 @@ func (e *entry) describe() (api.Details, bool) {
 		}
 		inTasks[p.first] = true
 		t := api.TaskDetail{
-			First: p.first, Count: p.count, Generation: p.generation,
+			First: p.first, Count: p.count(), Generation: p.generation, Parts: spans(p.first, p.members),
 			Agent: enlist(p.agent.ID+"\n"+p.executor, p.agent),
 			State: string(p.state), Progress: p.progressText(), Log: p.logs,
 		}
@@ -59,10 +59,19 @@ func (e *entry) describe() (api.Details, bool) {
 			since := p.unreachable // details may outlive this event
 			t.UnreachableSince = &since
 		}
+		if p.attempt != e.attempt {
+			t.Attempt = p.attempt
+		}
 		t.Held = p.held
 		d.Tasks = append(d.Tasks, t)
 	}
+	if e.ranged != nil {
+		d.Range = e.rangeDetail()
+	}
 	for first, generation := range e.generations {
+		if e.ranged != nil {
+			break // the sequence is in Range
+		}
 		// A first generation that is over needs no mention: its result says so.
 		if !inTasks[first] && (generation > 1 || !e.finished(first)) {
 			if d.Generations == nil {
@@ -82,7 +91,7 @@ func (e *entry) describe() (api.Details, bool) {
 		}
 		d.Losses = append(d.Losses, one)
 	}
-	return fit(d)
+	return fit(d, e.maxDetails())
 }
 
 // adoptLosses takes over what an earlier leader has counted.
@@ -169,17 +178,18 @@ func (p *pack) progressText() string {
 // maxReason bounds the reason in details that are short of room, in bytes.
 const maxReason = 300
 
-// fit brings details under api.MaxDetails: first by compression, then without
+// fit brings details under a bound in bytes: first by compression, then without
 // what Mesos tells again, then without what helps but is not needed. What a new
 // leader needs stays: which tasks there are, where, and which generations are used
 // up. false when even that has no room.
-func fit(d api.Details) (api.Details, bool) {
-	if jsonSize(d) <= api.MaxDetails {
+func fit(d api.Details, most int) (api.Details, bool) {
+	if jsonSize(d) <= most {
 		return d, true
 	}
 	d.Tasks, d.Agents, d.Losses = slices.Clone(d.Tasks), slices.Clone(d.Agents), slices.Clone(d.Losses)
 	for _, shorten := range []func(*api.Details){
 		func(d *api.Details) { d.Reason, d.Image = cut(d.Reason, maxReason), "" },
+		withoutBitmap,
 		func(d *api.Details) {
 			for i := range d.Tasks {
 				d.Tasks[i].Progress, d.Tasks[i].Log = "", ""
@@ -203,11 +213,19 @@ func fit(d api.Details) (api.Details, bool) {
 		func(d *api.Details) { d.Losses, d.Token, d.Leader, d.Reason = nil, nil, "", "" },
 	} {
 		shorten(&d)
-		if small, err := d.Pack(); err == nil && jsonSize(small) <= api.MaxDetails {
+		if small, err := d.Pack(); err == nil && jsonSize(small) <= most {
 			return small, true
 		}
 	}
 	return d, false
+}
+
+func withoutBitmap(d *api.Details) {
+	if d.Range != nil {
+		r := *d.Range
+		r.Bitmap = nil
+		d.Range = &r
+	}
 }
 
 // withoutAvoided forgets which agents have lost tasks, but not how many.

@@ -58,7 +58,7 @@ func TestDetailsFit(t *testing.T) {
 	for _, random := range []bool{false, true} {
 		for _, n := range []int{1, 2, 8, 20, 50, 60, 100, 300} {
 			want := wide(n, random)
-			short, whole := fit(wide(n, random))
+			short, whole := fit(wide(n, random), api.MaxDetails)
 			if !whole {
 				if n <= 60 {
 					t.Errorf("%d tasks on as many agents (random %v) have no room", n, random)
@@ -99,7 +99,7 @@ func TestDetailsKeepWhatHasRoom(t *testing.T) {
 		task.First = i
 		want.Tasks = append(want.Tasks, task)
 	}
-	short, whole := fit(want)
+	short, whole := fit(want, api.MaxDetails)
 	if !whole || short.Packed == nil || jsonSize(short) > api.MaxDetails {
 		t.Fatalf("whole %v, %d bytes, packed %d", whole, jsonSize(short), len(short.Packed))
 	}

@@ -35,9 +35,10 @@ type entry struct {
 	attempt int
 	total   int
 
-	packs       []*pack     // in Mesos, or on their way there
-	generations map[int]int // highest one used, by first partition
-	results     map[int]tasklet.Result
+	packs       []*pack                 // in Mesos, or on their way there
+	generations map[int]int             // highest one used, by first partition; see use
+	results     map[int]tasklet.Result  // of a plain step
+	ranged      *ranged                 // the partitions of a Range; nil for a plain step
 	joining     map[string]bool         // uploads whose parts are being joined, by ID
 	losses      map[int]*loss           // of unfinished packs, by first partition
 	ends        map[string]mesos.Update // how adopted tasks were lost, by ID
@@ -53,6 +54,8 @@ type entry struct {
 	lapsed   bool
 	watching bool // over a lapsed activity
 	retrying bool // the completion
+	noting   bool // a heartbeat is to come soon; see noteSoon
+	notedAt  time.Time
 	// between: an attempt is yet to come, and must find room in the backlog.
 	between bool
 	// orphan: nobody waits for this activity any more; what runs is killed.
@@ -62,40 +65,6 @@ type entry struct {
 	claim    claim // guarded by the backlog's lock, as is the next one
 	yielding bool  // about to be given back
 	since    time.Time
-}
-
-// phase is how far a pack has come.
-type phase int
-
-const (
-	phasePausing   phase = iota // waits out a backoff before it is submitted
-	phaseFenced                 // waits for tasks of earlier runs of the instance
-	phaseWaiting                // with the framework, for an offer
-	phasePlacing                // details are being written ahead
-	phasePlaced                 // the ACCEPT is on its way, or Mesos knows the task
-	phaseAttaching              // an earlier leader placed it; Mesos is being asked
-	phaseEnded                  // its results are here alone; details name it, so that the next leader asks
-	phaseHeld                   // lost, and to run at most once: a person decides
-)
-
-// pack is the partitions of one Mesos task.
-type pack struct {
-	first      int
-	count      int
-	partitions []api.LaunchPartition // nil while adopted
-	generation int
-	phase      phase
-	state      mesos.State
-	agent      api.AgentDetail
-	executor   string
-	logs       string // tasklet.StatusData.Log
-	progress   map[int]string
-	ports      []int // that it was given at its placement
-	noticed    bool  // an order to kill is out
-	lookup     bool  // its secrets are being looked up
-
-	unreachable time.Time       // since when, zero if it is not
-	held        *api.HeldDetail // set in phaseHeld
 }
 
 func newEntry(h *Handoff, key tasklet.ActivityKey) *entry {
@@ -247,6 +216,7 @@ func (e *entry) note(details api.Details) error {
 	var notFound *serviceerror.NotFound
 	switch {
 	case err == nil:
+		e.notedAt = time.Now()
 		e.noted()
 		return nil
 	case errors.As(err, &notFound), temporal.IsCanceledError(err):
@@ -347,11 +317,19 @@ func (e *entry) kill(p *pack, grace time.Duration) bool {
 
 // cancel ends all packs; the activity is completed when the last one has ended.
 func (e *entry) cancel(reason string, grace time.Duration) {
+	if e.cancelled && e.ranged != nil && e.ranged.gaveUp {
+		e.ranged.gaveUp, e.reason = false, reason
+	}
 	if e.cancelled || e.orphan {
 		return
 	}
 	e.cancelled = true
 	e.reason = reason
+	e.end(grace)
+}
+
+// end kills all packs, and settles what is not in Mesos.
+func (e *entry) end(grace time.Duration) {
 	for _, p := range slices.Clone(e.packs) {
 		if e.kill(p, grace) {
 			e.drop(p)
@@ -360,10 +338,22 @@ func (e *entry) cancel(reason string, grace time.Duration) {
 			e.awaitAgent(p)
 		}
 	}
+	e.settleWaiting()
 	e.advance()
 }
 
 func (e *entry) finished(partition int) bool {
+	if e.ranged != nil {
+		return e.ranged.finished(partition)
+	}
 	_, ok := e.results[partition]
 	return ok
+}
+
+// done is how many partitions have a result that lasts.
+func (e *entry) done() int {
+	if e.ranged != nil {
+		return e.ranged.done()
+	}
+	return len(e.results)
 }

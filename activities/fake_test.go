@@ -109,6 +109,7 @@ func newRig(t *testing.T, change ...func(*Config)) *rig {
 		Leading:          func() bool { r.mu2.Lock(); defer r.mu2.Unlock(); return r.leading },
 		HeartbeatTimeout: time.Hour, // heartbeats in tests are those that an event causes
 		RetryPause:       time.Millisecond,
+		FirstPack:        firstPack,
 		Backoff:          func(int) time.Duration { return time.Millisecond },
 	}
 	for _, f := range change {
@@ -313,6 +314,10 @@ func (f *rigFramework) Send(agent, executor string, data []byte) error {
 	var o tasklet.Order
 	if err := json.Unmarshal(data, &o); err != nil {
 		return err
+	}
+	if o.Grant == nil {
+		f.add("order %s to kill %v", short(o.TaskID), o.Kill)
+		return nil
 	}
 	f.mu2.Lock()
 	f.granted = append(f.granted, *o.Grant)

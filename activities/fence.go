@@ -72,7 +72,8 @@ func newFences(h *Handoff) *fences {
 // their way any more.
 func (e *entry) passFence() {
 	fenced := func(p *pack) bool { return p.phase == phaseFenced }
-	if e.in == nil || e.orphan || e.lapsed || e.cancelled || !slices.ContainsFunc(e.packs, fenced) {
+	closed := e.ranged != nil && !e.ranged.open
+	if e.in == nil || e.orphan || e.lapsed || e.cancelled || !closed && !slices.ContainsFunc(e.packs, fenced) {
 		e.fenced = ""
 		return
 	}
@@ -91,6 +92,10 @@ func (e *entry) passFence() {
 		if fenced(p) {
 			e.submit(p)
 		}
+	}
+	if closed {
+		e.ranged.open = true
+		e.cut()
 	}
 }
 

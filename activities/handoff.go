@@ -74,7 +74,7 @@ type Config struct {
 	MaxTasks         int           // tasks in hand, waiting or placed, likewise. Default 200000
 	MaxLosses        int           // placements of one pack that the platform may lose. Default 10
 	MaxCrashes       int           // executors that one pack may take down alone. Default 3
-	PackSize         int           // partitions in one Mesos task. Default 1
+	FirstPack        int           // partitions of a Range in one task while their pace is not known. Default 1
 	URLLifetime      time.Duration // of signed URLs. Default 24h
 	CallTimeout      time.Duration // of one call to Temporal or storage. Default 10s
 	RetryPause       time.Duration // before such a call is made again. Default 2s
@@ -102,8 +102,8 @@ func (c *Config) setDefaults() {
 	if c.MaxCrashes == 0 {
 		c.MaxCrashes = 3
 	}
-	if c.PackSize == 0 {
-		c.PackSize = 1
+	if c.FirstPack == 0 {
+		c.FirstPack = 1
 	}
 	if c.URLLifetime == 0 {
 		c.URLLifetime = 24 * time.Hour
@@ -133,6 +133,7 @@ type Handoff struct {
 	backlog *backlog
 	slots   *slots
 	fences  *fences
+	paces   paces
 
 	ctx  context.Context
 	stop context.CancelFunc
@@ -144,6 +145,7 @@ type Handoff struct {
 
 	beats   chan struct{} // regular heartbeats under way
 	lookups chan struct{} // of secrets, under way
+	scans   chan struct{} // of the segments of a whole Range, under way
 
 	subscribed     chan struct{}
 	subscribedOnce sync.Once
@@ -163,6 +165,7 @@ func New(cfg Config) *Handoff {
 		entries:    make(map[tasklet.ActivityKey]*entry),
 		beats:      make(chan struct{}, maxBeats),
 		lookups:    make(chan struct{}, maxLookups),
+		scans:      make(chan struct{}, maxScans),
 		subscribed: make(chan struct{}),
 	}
 	h.fences = newFences(h)
@@ -244,23 +247,23 @@ func (h *Handoff) RunTasklets(ctx context.Context, in api.LaunchInput) (api.Laun
 // that cannot be run has a result at once.
 func (h *Handoff) Take(a Attempt) (api.LaunchResult, error) {
 	if err := checkInput(a.Key, a.Input); err != nil {
-		return invalidResult(a.Input, err), nil
+		return h.invalidResult(a, err)
 	}
 	if err := checkUser(h.cfg.Users, a.Input.Owner, a.Input.User); err != nil {
-		return invalidResult(a.Input, err), nil
+		return h.invalidResult(a, err)
 	}
 	if err := checkVolumes(h.cfg.Volumes, a.Input.Owner, a.Input.Volumes); err != nil {
-		return invalidResult(a.Input, err), nil
+		return h.invalidResult(a, err)
 	}
 	if len(a.Details.Tasks) == 0 { // what runs has its secrets
 		if err := h.cfg.Secrets.Check(a.Input.Owner, a.Input.Secrets); err != nil {
-			return invalidResult(a.Input, err), nil
+			return h.invalidResult(a, err)
 		}
 	}
 	if !h.admit(a) {
 		return api.LaunchResult{}, errNoRoom()
 	}
-	n := len(a.Input.Partitions)
+	n := tasksOf(&a.Input)
 	if !h.hand(a.Key, func(e *entry) {
 		e.attach(a.Input, a.Details, a.Token, a.Number)
 		e.weigh(n)
@@ -274,10 +277,10 @@ func (h *Handoff) Take(a Attempt) (api.LaunchResult, error) {
 // hand already, or has tasks in Mesos, takes none.
 func (h *Handoff) admit(a Attempt) bool {
 	if h.known(a.Key) != nil || len(a.Details.Tasks) > 0 {
-		h.backlog.expect(len(a.Input.Partitions))
+		h.backlog.expect(tasksOf(&a.Input))
 		return true
 	}
-	v := h.backlog.admit(rankOf(&a.Input), len(a.Input.Partitions))
+	v := h.backlog.admit(rankOf(&a.Input), tasksOf(&a.Input))
 	if v.better || !v.admitted {
 		h.slots.urgent(v.better)
 	}
@@ -298,17 +301,6 @@ func (h *Handoff) hand(key tasklet.ActivityKey, event func(*entry)) bool {
 		}
 		event(e)
 	})
-}
-
-// KillTasks is the activity api.ActivityKillTasks: it ends all that this leader
-// holds of a workflow run, and returns when the orders are given.
-func (h *Handoff) KillTasks(ctx context.Context, in api.KillInput) error {
-	for _, e := range h.all() {
-		if e.key.WorkflowID == in.WorkflowID && e.key.RunID == in.RunID {
-			e.post(func() { e.cancel(in.Reason, in.Grace) })
-		}
-	}
-	return nil
 }
 
 // Slots bounds how many activities are polled for (rule 10 of the hand-off).
@@ -358,6 +350,7 @@ func (h *Handoff) remove(e *entry) {
 	}
 	h.mu.Unlock()
 	e.retired = true
+	e.leavePace()
 	e.weigh(0)
 	h.fences.leave(e)
 }

@@ -20,17 +20,16 @@ const maxHeldReason = 400
 // and how far they ran, nobody here can know, so a person decides. They stay in the
 // details, and so with every next leader, until ReleaseHeld, a kill, or a word from
 // Mesos that the task lives or has a result after all.
-func (e *entry) hold(p *pack, rest []api.LaunchPartition, why string, l *loss) {
+func (e *entry) hold(p *pack, rest []int, why string, l *loss) {
 	held := &api.HeldDetail{
 		Since:  time.Now().UTC().Truncate(time.Second),
 		Reason: cut("it was to run at most once and is lost, and nobody knows whether or how far it ran: "+why, maxHeldReason),
 	}
-	e.losses[rest[0].Index] = l
-	for i := range rest {
-		first := rest[i].Index
-		e.generations[first] = max(e.generations[first], p.generation)
+	e.losses[rest[0]] = l
+	for _, first := range rest {
+		e.use(first, p.generation)
 		q := &pack{
-			first: first, count: 1, partitions: rest[i : i+1], generation: e.generations[first],
+			first: first, members: e.members([]int{first}), attempt: p.attempt, generation: p.generation,
 			phase: phaseHeld, state: heldState, held: held, agent: p.agent, executor: p.executor, logs: p.logs,
 		}
 		e.packs = append(e.packs, q)

@@ -401,7 +401,7 @@ func TestHeldHasRoomInDetails(t *testing.T) {
 			Held: &api.HeldDetail{Since: time.Unix(int64(i)*12345, 0), Reason: strings.Repeat("because ", 50)},
 		})
 	}
-	small, whole := fit(d)
+	small, whole := fit(d, api.MaxDetails)
 	if !whole || jsonSize(small) > api.MaxDetails {
 		t.Fatalf("%d bytes, whole %v", jsonSize(small), whole)
 	}

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"slices"
 
-	"github.com/baas-batch/baas/api"
 	"github.com/baas-batch/baas/mesos"
 	"github.com/baas-batch/baas/tasklet"
 )
@@ -18,13 +17,18 @@ const (
 	maxNear = 8 // files of a task that count, the largest
 )
 
-// reads are the large files that partitions read.
-func reads(partitions []api.LaunchPartition) []mesos.Content {
+// reads are the large files that a task reads. Of a Range they are those that all
+// partitions read: the others are known when it has its place.
+func (e *entry) reads(p *pack) []mesos.Content {
+	var inputs map[string]json.RawMessage
+	if e.ranged != nil {
+		inputs = e.in.Range.Template.Inputs
+	} else if part := e.partition(p.first); part != nil {
+		inputs = part.Inputs
+	}
 	var all []mesos.Content
-	for _, part := range partitions {
-		for _, value := range part.Inputs {
-			all = large(all, value)
-		}
+	for _, value := range inputs {
+		all = large(all, value)
 	}
 	return largest(all)
 }

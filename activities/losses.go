@@ -26,7 +26,10 @@ type loss struct {
 // replace places the unfinished partitions of a lost pack again: bounded, after
 // a pause, and elsewhere if there is an elsewhere.
 func (e *entry) replace(p *pack, u mesos.Update, results []tasklet.Result) {
-	rest := slices.DeleteFunc(slices.Clone(p.partitions), func(part api.LaunchPartition) bool { return e.finished(part.Index) })
+	if e.ranged != nil {
+		e.killedOf(p)
+	}
+	rest := e.unfinished(p)
 	l := cmp.Or(e.losses[p.first], &loss{})
 	delete(e.losses, p.first)
 	if end, ok := e.ends[u.TaskID]; ok && u.Reconciled() {
@@ -35,6 +38,9 @@ func (e *entry) replace(p *pack, u mesos.Update, results []tasklet.Result) {
 	delete(e.ends, u.TaskID)
 	if len(rest) == 0 {
 		return
+	}
+	if len(rest) < p.count() { // what gets on is not given up
+		l.count, l.refused = 0, 0
 	}
 	why := lossReason(u, results)
 	never := neverRan(p, u)
@@ -51,13 +57,17 @@ func (e *entry) replace(p *pack, u mesos.Update, results []tasklet.Result) {
 	}
 	e.lost = why
 	e.changed()
+	if len(rest) > 1 && l.suspect {
+		e.divide(p, rest, l)
+		return
+	}
 	if outcome, verdict := e.verdict(l, u, why); verdict != "" {
 		e.settleRest(p, outcome, verdict)
 		return
 	}
 	e.log.Warn("a task was lost; placing it again", "task", u.TaskID, "state", u.State, "reason", why,
 		"losses", l.count, "alone", l.suspect)
-	next := &pack{first: rest[0].Index, count: len(rest), partitions: rest}
+	next := &pack{first: rest[0], members: e.members(rest), attempt: p.attempt}
 	e.losses[next.first] = l
 	e.packs = append(e.packs, next)
 	if l.count == 0 {

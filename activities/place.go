@@ -19,6 +19,9 @@ const maxLaunchData = 1 << 20
 // placing is the state of a task before its ACCEPT.
 const placing mesos.State = "PLACING"
 
+// errNothingLeft says that no partition of a pack is to run any more.
+var errNothingLeft = errors.New("no partition of it is to run")
+
 // errWithdrawn answers for a task that is no longer to be launched.
 var errWithdrawn = errors.New("not to be launched any more")
 
@@ -130,6 +133,9 @@ func (e *entry) place(ids []tasklet.TaskID, pl mesos.Placement) []mesos.Launch {
 		}
 		if launches[i].Err == nil {
 			p.phase, p.state = phasePlaced, mesos.Staging
+			if e.ranged != nil {
+				e.ranged.launched++
+			}
 			e.changed() // the details say PLACING
 			continue
 		}
@@ -164,10 +170,16 @@ func (e *entry) notLaunched(p *pack, err error) {
 	case e.cancelled:
 		e.drop(p)
 		e.settleKilled(p)
+	case errors.Is(err, errNothingLeft):
+		e.drop(p)
 	case inputsFault(err):
 		e.drop(p)
 		e.settleRest(p, tasklet.Invalid, err.Error())
 	default:
+		if e.ranged != nil && errors.Is(err, errDetailsFull) {
+			_, placed := e.split()
+			e.ranged.most = max(1, placed-1) // it is one of them
+		}
 		e.log.Warn("cannot launch yet; trying again", "task", e.taskID(p), "error", err)
 		p.phase, p.state = phasePausing, ""
 		e.lost = err.Error()
@@ -178,7 +190,7 @@ func (e *entry) notLaunched(p *pack, err error) {
 // inputsFault tells whether the launch data can never be made.
 func inputsFault(err error) bool {
 	var tooLarge *launchTooLargeError
-	return errors.As(err, &tooLarge) || errors.Is(err, errForeignFile)
+	return errors.As(err, &tooLarge) || errors.Is(err, errForeignFile) || errors.Is(err, errNothingLeft)
 }
 
 type launchTooLargeError struct{ size int }
@@ -190,11 +202,39 @@ func (err *launchTooLargeError) Error() string {
 
 // launchData is what the executor gets.
 func (e *entry) launchData(p *pack) ([]byte, error) {
+	s := e.signer(e.in.Timeout)
+	l := e.launch(s, p)
+	if e.ranged != nil {
+		return e.rangeData(s, p, l)
+	}
+	part := e.partition(p.first)
+	if part == nil {
+		return nil, errNothingLeft
+	}
+	l.Partitions = []tasklet.Partition{e.partitionData(s, p, *part)}
+	l.Result = s.target(api.ResultKey(e.prefix, e.key.ActivityID, p.first, p.generation))
+	return encode(s, l)
+}
+
+// encode gives launch data as the executor reads it.
+func encode(s *signer, l tasklet.Launch) ([]byte, error) {
+	if s.err != nil {
+		return nil, s.err
+	}
+	data, err := json.Marshal(l)
+	if err == nil && len(data) > maxLaunchData {
+		err = &launchTooLargeError{len(data)}
+	}
+	return data, err
+}
+
+// launch is what all partitions of a task have in common.
+func (e *entry) launch(s *signer, p *pack) tasklet.Launch {
 	in := e.in
 	l := tasklet.Launch{
 		Version: tasklet.WireVersion,
 		TaskID:  e.taskID(p),
-		Owner:   in.Owner, App: in.App, Run: in.Run, Step: in.Step, Attempt: in.Attempt,
+		Owner:   in.Owner, App: in.App, Run: in.Run, Step: in.Step, Attempt: p.attempt,
 		Shell: in.Shell, Args: in.Args, Env: in.Env, Outputs: in.Outputs,
 		Limits: tasklet.Limits{Memory: in.Mem, Disk: in.Disk, Timeout: in.Timeout, Grace: in.Grace},
 		Ports:  p.ports,
@@ -206,30 +246,18 @@ func (e *entry) launchData(p *pack) ([]byte, error) {
 	for _, one := range in.Secrets {
 		l.Secrets = append(l.Secrets, tasklet.Secret{Name: one.Name, File: one.File})
 	}
-	s := e.signer(in.Timeout)
 	if in.Bundle != nil {
 		l.Bundle = s.source(*in.Bundle)
 	}
-	for _, part := range p.partitions {
-		l.Partitions = append(l.Partitions, e.partitionData(s, p, part))
-	}
-	l.Result = s.target(api.ResultKey(e.prefix, e.key.ActivityID, p.first, p.generation))
-	if s.err != nil {
-		return nil, s.err
-	}
-	data, err := json.Marshal(l)
-	if err == nil && len(data) > maxLaunchData {
-		err = &launchTooLargeError{len(data)}
-	}
-	return data, err
+	return l
 }
 
 func (e *entry) partitionData(s *signer, p *pack, part api.LaunchPartition) tasklet.Partition {
 	d := tasklet.Partition{
 		Index:      part.Index,
 		Inputs:     make(map[string]tasklet.Input, len(part.Inputs)),
-		Log:        s.target(api.LogKey(e.prefix, part.Index, e.attempt, p.generation)),
-		Checkpoint: s.target(api.CheckpointKey(e.prefix, part.Index, e.attempt, p.generation)),
+		Log:        s.target(api.LogKey(e.prefix, part.Index, p.attempt, p.generation)),
+		Checkpoint: s.target(api.CheckpointKey(e.prefix, part.Index, p.attempt, p.generation)),
 		Outputs:    make(map[string]tasklet.Target),
 	}
 	for name, value := range part.Inputs {
@@ -237,10 +265,10 @@ func (e *entry) partitionData(s *signer, p *pack, part api.LaunchPartition) task
 	}
 	for _, out := range e.in.Outputs {
 		if out.Type.IsFile() {
-			d.Outputs[out.Name] = s.target(api.OutputKey(e.prefix, part.Index, e.attempt, p.generation, out.Name))
+			d.Outputs[out.Name] = s.target(api.OutputKey(e.prefix, part.Index, p.attempt, p.generation, out.Name))
 		}
 	}
-	if e.attempt > 1 || p.generation > 1 {
+	if p.attempt > 1 || p.generation > 1 {
 		d.Restore = s.restore(part.Index)
 	}
 	return d

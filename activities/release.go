@@ -70,8 +70,16 @@ func (e *entry) releaseHeld(in api.ReleaseInput, again bool) error {
 	if err != nil && !errors.Is(err, storage.ErrNotExist) {
 		return err
 	}
-	e.takeAll(p.first, object.Results)
-	if e.finished(p.first) { // its executor could store it after all, or an earlier try did
+	if e.ranged != nil {
+		err = e.takeHeld(p, object.Results)
+	} else {
+		e.takeAll(p.first, object.Results)
+		err = nil
+	}
+	if err != nil {
+		return err
+	}
+	if len(e.unfinished(p)) == 0 { // its executor could store it after all, or an earlier try did
 		e.drop(p)
 		e.changed()
 		e.advance()
@@ -106,13 +114,38 @@ func (e *entry) settleReleased(p *pack, in api.ReleaseInput) error {
 	ctx, cancel := e.h.call()
 	defer cancel()
 	key := api.ResultKey(in.Prefix, in.Activity, in.Partition, in.Generation)
+	if e.ranged != nil {
+		object.Results[0].Attempt = p.attempt
+	}
 	if _, err := storage.PutJSON(ctx, e.h.cfg.Store, key, object); err != nil {
 		return err
 	}
-	e.results[p.first] = r
+	if e.ranged == nil {
+		e.results[p.first] = r
+	} else if err := e.takeHeld(p, object.Results); err != nil {
+		return err
+	}
 	e.drop(p)
 	e.changed()
 	e.advance()
+	return nil
+}
+
+// takeHeld takes what is known after all of a held task of a Range: what its executor
+// has stored, and what a person has said.
+func (e *entry) takeHeld(p *pack, said []tasklet.Result) error {
+	if !e.ranged.ready(e) {
+		return errNeedsInput // asked for already
+	}
+	results, err := e.readTask(e.id(p.first, p.generation), p)
+	if err != nil {
+		return err
+	}
+	kept, err := e.keep(p, said)
+	if err != nil {
+		return err
+	}
+	e.takeRange(p, p.generation, append(results, kept...))
 	return nil
 }
 
@@ -171,7 +204,8 @@ func (e *entry) released(in api.ReleaseInput) (bool, error) {
 	}
 	p := e.find(in.Partition, in.Generation)
 	if !e.orphan {
-		return e.generations[in.Partition] >= in.Generation && (p == nil || p.phase == phasePausing), nil
+		placed := e.used(in.Partition) >= in.Generation && (e.ranged == nil || !e.finished(in.Partition))
+		return placed && (p == nil || p.phase == phasePausing), nil
 	}
 	later, err := e.h.laterResult(in)
 	return later, err

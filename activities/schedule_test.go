@@ -68,6 +68,8 @@ func (w *world) some() string {
 func (w *world) step(healthy bool) {
 	n := w.draw(23)
 	switch {
+	case w.in.Range != nil && w.draw(4) == 0:
+		w.segment(w.some())
 	case n < 6:
 		w.place()
 	case n < 9:
@@ -142,6 +144,10 @@ func (w *world) schedule() {
 			w.mu.Unlock()
 			return
 		}
+	}
+	if w.in.Range != nil {
+		w.checkRange()
+		return
 	}
 	if w.killed {
 		return

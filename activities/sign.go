@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
@@ -81,19 +80,9 @@ func (s *signer) input(value json.RawMessage, files bool) tasklet.Input {
 	return in
 }
 
-// readable tells whether tasks of this activity may read a key: files given as
-// parameters, bundles, and what runs of the same app have written.
+// readable tells whether tasks of this activity may read a key.
 func (e *entry) readable(key string) error {
-	if err := storage.CheckKey(key); err != nil {
-		return err
-	}
-	app := "runs/" + e.in.App + "/"
-	for _, prefix := range []string{"files/", "bundles/", app} {
-		if strings.HasPrefix(key, prefix) {
-			return nil
-		}
-	}
-	return fmt.Errorf("%w: %s", errForeignFile, key)
+	return mayRead(e.in.App, e.in.Owner, key)
 }
 
 // Message routes an executor's report to its activity.
@@ -188,6 +177,9 @@ func (e *entry) grant(p *pack, m mesos.Message, r tasklet.Request) (tasklet.Gran
 	if errors.Is(err, errNotNow) {
 		return e.granted(g, key, err)
 	}
+	if method == http.MethodPut {
+		g.Key = key
+	}
 	if err != nil {
 		g.Error = err.Error()
 		return g, true
@@ -229,32 +221,33 @@ var (
 	errNotNow     = errors.New("storage does not answer")
 )
 
-// has tells whether a partition may be in the task: of an adopted one nobody knows.
-func (p *pack) has(partition int) bool {
-	return p.partitions == nil || slices.ContainsFunc(p.partitions, func(one api.LaunchPartition) bool { return one.Index == partition })
-}
-
 func errNoPartition(partition int) error {
 	return fmt.Errorf("the task has no partition %d", partition)
 }
 
 // object derives the key that a role means, from this leader's own table.
 func (e *entry) object(p *pack, r tasklet.Request) (method, key string, err error) {
-	if r.Role != tasklet.RoleResult && r.Role != tasklet.RoleBundle && !p.has(r.Partition) {
+	ofTask := r.Role == tasklet.RoleResult || r.Role == tasklet.RoleSegment || r.Role == tasklet.RoleBundle
+	if !ofTask && !p.has(r.Partition) {
 		return "", "", errNoPartition(r.Partition)
 	}
 	switch r.Role {
 	case tasklet.RoleResult:
 		return http.MethodPut, api.ResultKey(e.prefix, e.key.ActivityID, p.first, p.generation), nil
+	case tasklet.RoleSegment:
+		if e.ranged == nil || r.File < 0 || r.File > maxSegments {
+			return "", "", fmt.Errorf("the task has no segment %d", r.File)
+		}
+		return http.MethodPut, api.SegmentKey(e.prefix, e.key.ActivityID, p.first, p.generation, r.File), nil
 	case tasklet.RoleLog:
-		return http.MethodPut, api.LogKey(e.prefix, r.Partition, e.attempt, p.generation), nil
+		return http.MethodPut, api.LogKey(e.prefix, r.Partition, p.attempt, p.generation), nil
 	case tasklet.RoleCheckpoint:
-		return http.MethodPut, api.CheckpointKey(e.prefix, r.Partition, e.attempt, p.generation), nil
+		return http.MethodPut, api.CheckpointKey(e.prefix, r.Partition, p.attempt, p.generation), nil
 	case tasklet.RoleOutput:
 		if strings.Contains(r.Name, "/") {
 			return "", "", fmt.Errorf("no output %q", r.Name)
 		}
-		key := api.OutputKey(e.prefix, r.Partition, e.attempt, p.generation, r.Name)
+		key := api.OutputKey(e.prefix, r.Partition, p.attempt, p.generation, r.Name)
 		return http.MethodPut, key, storage.CheckKey(key)
 	case tasklet.RoleRestore:
 		newest, err := e.checkpoint(r.Partition)
@@ -269,22 +262,23 @@ func (e *entry) object(p *pack, r tasklet.Request) (method, key string, err erro
 	if e.in == nil {
 		return "", "", errNeedsInput
 	}
-	key, err = e.inputKey(r)
+	key, err = e.inputKey(p, r)
 	return http.MethodGet, key, err
 }
 
 // inputKey finds the key of an input or of the bundle.
-func (e *entry) inputKey(r tasklet.Request) (string, error) {
+func (e *entry) inputKey(p *pack, r tasklet.Request) (string, error) {
 	if r.Role == tasklet.RoleBundle && e.in.Bundle != nil {
 		return e.in.Bundle.Key, nil
 	}
 	if r.Role == tasklet.RoleInput {
-		i := slices.IndexFunc(e.in.Partitions, func(p api.LaunchPartition) bool { return p.Index == r.Partition })
-		if i >= 0 {
-			refs, _, ok := fileRefs(e.in.Partitions[i].Inputs[r.Name])
-			if ok && r.File >= 0 && r.File < len(refs) {
-				return refs[r.File].Key, e.readable(refs[r.File].Key)
-			}
+		value, err := e.inputOf(r.Partition, r.Name)
+		if err != nil {
+			return "", err
+		}
+		refs, _, ok := fileRefs(value)
+		if ok && r.File >= 0 && r.File < len(refs) {
+			return refs[r.File].Key, e.readable(refs[r.File].Key)
 		}
 	}
 	return "", fmt.Errorf("the task has no such %s", r.Role)

@@ -55,6 +55,7 @@ func (e *entry) update(id tasklet.TaskID, u mesos.Update) {
 	case e.orphan:
 		e.stray(u)
 		e.h.remove(e)
+	case e.ranged != nil && e.ranged.postpone(e, id, u):
 	case p == nil, p.phase == phaseEnded, p.phase == phaseHeld && !u.State.Live():
 		e.old(id, u)
 	case u.State == mesos.Unreachable:
@@ -77,7 +78,7 @@ func (e *entry) stray(u mesos.Update) {
 // old handles a task of a generation that is over: one that was given up while
 // its agent was away (rule 9), or one whose end is told again.
 func (e *entry) old(id tasklet.TaskID, u mesos.Update) {
-	e.generations[id.First] = max(e.generations[id.First], id.Generation)
+	e.use(id.First, id.Generation)
 	switch {
 	case u.State.Live() && !e.h.cfg.Leading():
 		// If another one leads, it may know the task.
@@ -88,19 +89,17 @@ func (e *entry) old(id tasklet.TaskID, u mesos.Update) {
 		e.stray(u)
 		return
 	}
-	results, stored, err := e.resultsOf(id, u)
+	results, stored, err := e.resultsOf(nil, id, u)
 	if err != nil && !errors.Is(err, storage.ErrNotExist) {
 		e.later(e.h.cfg.RetryPause, func() { e.update(id, u) })
 		return
 	}
-	if len(results) > 0 && !e.finished(id.First) {
+	if len(results) > 0 && (e.ranged != nil || !e.finished(id.First)) {
 		// It ended well after all: what was put in its place is not needed.
-		e.takeAll(id.First, results)
+		e.takeOf(nil, id, results)
 		for _, p := range slices.Clone(e.packs) {
-			if e.allFinished(p) || p.phase == phaseHeld && e.finished(p.first) {
-				if e.kill(p, 0) {
-					e.drop(p)
-				}
+			if len(e.unfinished(p)) == 0 && p.phase != phaseEnded && e.kill(p, 0) {
+				e.drop(p)
 			}
 		}
 	}
@@ -108,39 +107,49 @@ func (e *entry) old(id tasklet.TaskID, u mesos.Update) {
 	e.advance()
 }
 
-func (e *entry) allFinished(p *pack) bool {
-	for _, part := range p.partitions {
-		if !e.finished(part.Index) {
-			return false
-		}
-	}
-	return len(p.partitions) > 0
-}
-
-// live notes where a task runs. Such updates are acknowledged at once.
+// live notes where a task runs. Such updates are acknowledged at once, but for
+// those with results.
 func (e *entry) live(p *pack, u mesos.Update) {
 	p.phase, p.state, p.held = phasePlaced, u.State, nil
 	p.unreachable = time.Time{}
-	e.locate(p, u)
-	e.h.fw.Acknowledge(u)
-	if (e.cancelled || e.allFinished(p)) && !p.noticed {
+	data := e.locate(p, u)
+	if e.ranged != nil && data.Segment != nil {
+		e.segment(p, u, data.Segment)
+	} else {
+		e.h.fw.Acknowledge(u)
+	}
+	if (e.cancelled || e.ranged == nil && e.finished(p.first)) && !p.noticed {
 		e.kill(p, 0)
 	}
 	e.changed()
+	e.cut()
 }
 
-// locate keeps where the task's sandbox is.
-func (e *entry) locate(p *pack, u mesos.Update) {
+// locate keeps where the task's sandbox is, and gives the executor's data.
+func (e *entry) locate(p *pack, u mesos.Update) (data tasklet.StatusData) {
 	if u.AgentID != "" {
 		p.agent.ID = u.AgentID
 	}
 	if u.ExecutorID != "" {
 		p.executor = u.ExecutorID
 	}
-	var data tasklet.StatusData
-	if json.Unmarshal(u.Data, &data) == nil && data.Sandbox != "" {
+	data = e.statusData(u)
+	if data.Sandbox != "" {
 		p.agent.Sandbox, p.logs = data.Sandbox, data.Log
 	}
+	return data
+}
+
+// statusData reads what an executor says with an update.
+func (e *entry) statusData(u mesos.Update) (data tasklet.StatusData) {
+	if len(u.Data) == 0 || u.Source != "EXECUTOR" {
+		return data
+	}
+	if err := json.Unmarshal(u.Data, &data); err != nil {
+		e.log.Warn("status data of an executor", "task", u.TaskID, "error", err)
+		return tasklet.StatusData{}
+	}
+	return data
 }
 
 // unreachable waits for the agent (rule 9), and places the pack again when the
@@ -182,18 +191,18 @@ func (e *entry) awaitAgent(p *pack) {
 
 // settle ends a pack: with results, or as the platform's loss (rules 4 to 8).
 func (e *entry) settle(p *pack, u mesos.Update) {
+	if e.ranged != nil && !e.ranged.ready(e) {
+		e.settleLater(p, u)
+		return
+	}
 	e.locate(p, u)
 	id := e.id(p.first, p.generation)
-	results, stored, err := e.resultsOf(id, u)
+	results, stored, err := e.resultsOf(p, id, u)
 	missing := errors.Is(err, storage.ErrNotExist)
 	switch {
 	case err != nil && !missing:
 		e.log.Warn("cannot look for a result; trying again", "task", u.TaskID, "error", err)
-		e.stillThen(p, func() {
-			if u.State != mesos.Unreachable || !p.unreachable.IsZero() { // it may have come back
-				e.settle(p, u)
-			}
-		})
+		e.settleLater(p, u)
 		return
 	case missing && u.Reconciled() && ended(u.State):
 		// Mesos remembers it because its last update is not acknowledged: that one
@@ -210,13 +219,13 @@ func (e *entry) settle(p *pack, u mesos.Update) {
 		return
 	}
 	e.drop(p)
-	e.takeAll(p.first, results)
+	e.takeOf(p, id, results)
 	e.h.fw.Holds(p.agent.ID, p.executor, written(results)...)
 	e.acknowledge(u, stored || len(results) == 0)
 	switch {
 	case e.cancelled:
 		e.settleKilled(p)
-	case e.in == nil && len(results) < p.count, e.in == nil && e.anyLost(results):
+	case e.in == nil && len(results) < p.count(), e.in == nil && e.anyLost(results):
 		// It must be placed again, and only Temporal knows with which input.
 		if !u.Reconciled() {
 			e.ends[u.TaskID] = u
@@ -230,6 +239,15 @@ func (e *entry) settle(p *pack, u mesos.Update) {
 		e.packs = append(e.packs, p)
 	}
 	e.advance()
+}
+
+// settleLater tries again to settle a pack, unless its agent has come back.
+func (e *entry) settleLater(p *pack, u mesos.Update) {
+	e.stillThen(p, func() {
+		if u.State != mesos.Unreachable || !p.unreachable.IsZero() {
+			e.settle(p, u)
+		}
+	})
 }
 
 // stillThen does something after a pause, if the pack is then where it is now.
@@ -254,12 +272,10 @@ func (e *entry) anyLost(results []tasklet.Result) bool {
 // resultsOf finds the results of a task that has ended: in the update, else in
 // storage. storage.ErrNotExist when there are none. stored tells whether another
 // leader would find them in storage too.
-func (e *entry) resultsOf(id tasklet.TaskID, u mesos.Update) (results []tasklet.Result, stored bool, err error) {
-	var data tasklet.StatusData
-	if len(u.Data) > 0 && u.Source == "EXECUTOR" {
-		if err := json.Unmarshal(u.Data, &data); err != nil {
-			e.log.Warn("status data of an executor", "task", u.TaskID, "error", err)
-		}
+func (e *entry) resultsOf(p *pack, id tasklet.TaskID, u mesos.Update) (results []tasklet.Result, stored bool, err error) {
+	data := e.statusData(u)
+	if e.ranged != nil {
+		return e.segmentsOf(p, id, data)
 	}
 	if len(data.Results) > 0 && !data.InStorage {
 		return data.Results, data.Stored, nil
@@ -282,22 +298,20 @@ func (e *entry) settleKilled(p *pack) {
 }
 
 func (e *entry) settleRest(p *pack, outcome tasklet.Outcome, reason string) {
-	indexes := []int{}
-	for _, part := range p.partitions {
-		indexes = append(indexes, part.Index)
-	}
-	if p.partitions == nil { // adopted: without the input only the first is known
-		indexes = append(indexes, p.first)
-	}
-	now := time.Now()
-	for _, i := range indexes {
-		if !e.finished(i) {
-			e.results[i] = tasklet.Result{
-				Partition: i, Outcome: outcome, ExitCode: -1, Reason: reason,
-				Started: now, Ended: now, Agent: p.agent.Host,
-			}
+	for _, i := range e.unfinished(p) {
+		r := decided(i, outcome, reason)
+		r.Agent = p.agent.Host
+		if e.ranged != nil {
+			r.Attempt = p.attempt
 		}
+		e.settleAs(r)
 	}
+}
+
+// decided is a result that nobody but the leader gives.
+func decided(partition int, outcome tasklet.Outcome, reason string) tasklet.Result {
+	now := time.Now()
+	return tasklet.Result{Partition: partition, Outcome: outcome, ExitCode: -1, Reason: reason, Started: now, Ended: now}
 }
 
 // acknowledge holds a terminal update until its results are noted, or, where it is

@@ -57,11 +57,21 @@ func (t *term) Acknowledge(u mesos.Update) {
 		return
 	}
 	s.last = nil
+	if s.run != nil {
+		w.acknowledgedSegment(u)
+	}
+	if s.then != nil {
+		s.last, s.then = s.then, nil
+		return
+	}
 	if !s.over {
 		return
 	}
 	w.note("ack %s", name(s.id))
 	delete(w.tasks, u.TaskID)
+	if s.run != nil {
+		return
+	}
 	if !s.earlier() && u.State == mesos.Finished && w.pending && !w.stored(s.id) {
 		w.violated("the result of %s is lost by its acknowledgement", short(u.TaskID))
 	}
@@ -119,11 +129,11 @@ func (w *world) place() {
 			w.lead()
 		}
 	default:
-		w.accept(task)
+		w.accept(task, launch.Data)
 	}
 }
 
-func (w *world) accept(task mesos.Task) {
+func (w *world) accept(task mesos.Task, data []byte) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	id, err := tasklet.ParseTaskID(task.ID)
@@ -136,6 +146,10 @@ func (w *world) accept(task mesos.Task) {
 		w.violated("the ID of %s is used twice", short(task.ID))
 	}
 	w.used[task.ID] = true
+	if w.in.Range != nil {
+		w.acceptPack(id, data)
+		return
+	}
 	for _, s := range w.tasks {
 		switch {
 		case s.over:
@@ -164,6 +178,14 @@ func (w *world) end(id string, state mesos.State, store bool) {
 	s := w.tasks[id]
 	if s == nil || s.over || s.away && state == mesos.KilledState {
 		w.mu.Unlock()
+		return
+	}
+	if s.run != nil {
+		told := w.endPack(s, state, store)
+		w.mu.Unlock()
+		if told != nil {
+			w.leader.Load().h.Update(*told)
+		}
 		return
 	}
 	s.over = true

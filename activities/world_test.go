@@ -83,6 +83,9 @@ type simTask struct {
 	lost bool // it was, at least once
 	// dying: its leader repeats a KILL that is yet to arrive.
 	dying bool
+
+	run  *running      // of a Range
+	then *mesos.Update // the end, behind an update that is not acknowledged
 }
 
 // term is one leader. It is the framework of its hand-off.
@@ -146,7 +149,7 @@ func (w *world) lead() {
 	t := &term{w: w}
 	t.h = New(Config{
 		Temporal: t, Store: w.store, Leading: func() bool { return !t.dead.Load() },
-		HeartbeatTimeout: 20 * time.Millisecond, RetryPause: time.Millisecond, MaxLosses: 1000,
+		HeartbeatTimeout: 20 * time.Millisecond, RetryPause: time.Millisecond, MaxLosses: 1000, FirstPack: firstPack,
 		Backoff: func(int) time.Duration { return time.Millisecond },
 	})
 	t.h.Bind(t)

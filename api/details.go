@@ -32,6 +32,8 @@ type Details struct {
 	Generations map[int]int `json:"generations,omitempty"`
 	// Losses is what the platform has lost of partitions that are not finished.
 	Losses []LossDetail `json:"losses,omitempty"`
+	// Range is set for an activity with LaunchInput.Range.
+	Range *RangeDetail `json:"range,omitempty"`
 	// Replaced is LaunchResult.Replaced so far.
 	Replaced  int    `json:"replaced,omitempty"`
 	Leader    string `json:"leader,omitempty"`
@@ -68,6 +70,76 @@ type TaskDetail struct {
 	Generation int         `json:"generation"`
 	Agent      int         `json:"agent"`         // index in Details.Agents
 	Log        string      `json:"log,omitempty"` // tasklet.StatusData.Log, below the sandbox
+	// Attempt of its partitions, where it is not Details.Attempt.
+	Attempt int `json:"attempt,omitempty"`
+	// Parts are the partitions as spans, first and last each, where they are not
+	// Count in a row.
+	Parts [][2]int `json:"parts,omitempty"`
+}
+
+// RangeDetail is how a Range stands. The results lie in storage, in segments; this
+// is what they do not tell, and sums for people.
+type RangeDetail struct {
+	First   int `json:"first"`
+	Failed  int `json:"failed,omitempty"`  // for good
+	Killed  int `json:"killed,omitempty"`  // or given up
+	Running int `json:"running,omitempty"` // in tasks that have a place
+	// Bitmap has bit i (of byte i/8, lowest first) set when partition First+i is
+	// done, compressed (RFC 1951). Absent where there is no room.
+	Bitmap []byte `json:"bitmap,omitempty"`
+	// Sequence is the highest generation used.
+	Sequence int `json:"seq,omitempty"`
+	Launched int `json:"launched,omitempty"` // tasks
+	// Killing are partitions that are to be killed, as spans, and why.
+	Killing [][2]int `json:"killing,omitempty"`
+	Reason  string   `json:"why_killing,omitempty"`
+	// MaxDetails is that of the Range.
+	MaxDetails int `json:"max,omitempty"`
+}
+
+// Deflate compresses, as RangeDetail.Bitmap is.
+func Deflate(plain []byte) ([]byte, error) {
+	var out bytes.Buffer
+	w := compressors.Get().(*flate.Writer)
+	defer compressors.Put(w)
+	w.Reset(&out)
+	if _, err := w.Write(plain); err != nil {
+		return nil, err
+	}
+	err := w.Close()
+	return out.Bytes(), err
+}
+
+// Holds tells whether a partition is in the task.
+func (t TaskDetail) Holds(partition int) bool {
+	if len(t.Parts) > 0 {
+		return slices.ContainsFunc(t.Parts, func(s [2]int) bool { return s[0] <= partition && partition <= s[1] })
+	}
+	return partition >= t.First && partition < t.First+t.Count
+}
+
+// Last is the last partition of the task.
+func (t TaskDetail) Last() int {
+	if n := len(t.Parts); n > 0 {
+		return t.Parts[n-1][1]
+	}
+	return t.First + max(t.Count, 1) - 1
+}
+
+// Ended gives what tells of a partition whether it has ended, however. Of nil and
+// of what has no room for the bitmap, none has.
+func (r *RangeDetail) Ended() func(partition int) bool {
+	if r == nil || len(r.Bitmap) == 0 {
+		return func(int) bool { return false }
+	}
+	bits, err := io.ReadAll(io.LimitReader(flate.NewReader(bytes.NewReader(r.Bitmap)), maxPackedPartitions/8+1))
+	if err != nil {
+		bits = nil
+	}
+	return func(partition int) bool {
+		i := partition - r.First
+		return i >= 0 && i/8 < len(bits) && bits[i/8]&(1<<(i%8)) != 0
+	}
 }
 
 // HeldDetail says since when and why the platform leaves it to a person to tell
@@ -125,18 +197,12 @@ func (d Details) Pack() (Details, error) {
 	if err != nil {
 		return d, err
 	}
-	var out bytes.Buffer
-	w := compressors.Get().(*flate.Writer)
-	defer compressors.Put(w)
-	w.Reset(&out)
-	if _, err := w.Write(plain); err != nil {
-		return d, err
-	}
-	if err := w.Close(); err != nil {
+	small, err := Deflate(plain)
+	if err != nil {
 		return d, err
 	}
 	d.Tasks, d.Agents, d.Losses, d.Generations = nil, nil, nil, nil
-	d.Packed = out.Bytes()
+	d.Packed = small
 	return d, nil
 }
 

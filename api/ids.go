@@ -69,6 +69,41 @@ func ResultKey(stepPrefix, activityID string, first, generation int) string {
 	return fmt.Sprintf("%s%d.%d.json", ResultPrefix(stepPrefix, activityID), first, generation)
 }
 
+// SegmentPrefix is common to all segments of one activity.
+func SegmentPrefix(stepPrefix, activityID string) string {
+	return stepPrefix + "segments/" + activityID + "."
+}
+
+// SegmentKey is one segment of one task: see tasklet.Segments.
+func SegmentKey(stepPrefix, activityID string, first, generation, number int) string {
+	return fmt.Sprintf("%s%d.%d.%d", SegmentPrefix(stepPrefix, activityID), first, generation, number)
+}
+
+// ManifestPrefix is common to the manifests of a step.
+func ManifestPrefix(stepPrefix string) string { return stepPrefix + "manifests/" }
+
+// ManifestKey holds the results of the partitions of one activity, in order: lines
+// of tasklet.Result. It names the first of them.
+func ManifestKey(stepPrefix, activityID string, first int) string {
+	return fmt.Sprintf("%s%s.%d", ManifestPrefix(stepPrefix), activityID, first)
+}
+
+// ItemsKey holds the items of a step's partitions, in order: lines of JSON values.
+// Each attempt to write them down has its own, so that a late one changes nothing.
+func ItemsKey(stepPrefix string, attempt int) string {
+	return fmt.Sprintf("%sitems/%d", stepPrefix, attempt)
+}
+
+// GatherKey is one file of what a step gets that reduces another one. Each attempt to
+// write it has its own, as with ItemsKey.
+func GatherKey(stepPrefix string, attempt int, name string) string {
+	return fmt.Sprintf("%sgather/%d/%s", stepPrefix, attempt, name)
+}
+
+// DataPrefix is where an owner's own objects lie, which flows of the owner may go
+// over: no run writes there, and nothing is ever swept there.
+func DataPrefix(owner string) string { return "data/" + owner + "/" }
+
 // try names one placement of one attempt so that keys sort by age.
 func try(attempt, generation int) string { return fmt.Sprintf("%05d.%05d", attempt, generation) }
 
@@ -82,9 +117,12 @@ func LogKey(stepPrefix string, partition, attempt, generation int) string {
 	return LogPrefix(stepPrefix, partition) + try(attempt, generation) + ".log"
 }
 
+// CheckpointsPrefix is common to all checkpoints of a step.
+func CheckpointsPrefix(stepPrefix string) string { return stepPrefix + "checkpoints/" }
+
 // CheckpointPrefix is common to all checkpoints of one partition, oldest first.
 func CheckpointPrefix(stepPrefix string, partition int) string {
-	return fmt.Sprintf("%scheckpoints/%d/", stepPrefix, partition)
+	return fmt.Sprintf("%s%d/", CheckpointsPrefix(stepPrefix), partition)
 }
 
 // CheckpointKey is where one placement of one attempt saves its checkpoint.

@@ -46,6 +46,12 @@ const (
 	// ActivityRelease ends the wait of one partition for a person (ReleaseInput) on
 	// the control queue. It fails with ErrorNotHeld where nothing is held.
 	ActivityRelease = "ReleaseHeld"
+	// ActivityListItems writes down the items of a step with for_each
+	// (ListItemsInput, ListItemsResult), where they are not a list of the flow.
+	ActivityListItems = "ListItems"
+	// ActivityGather makes files of all results of a step (GatherInput, GatherResult),
+	// for a step that reduces them.
+	ActivityGather = "Gather"
 	// ActivitySaveInstance stores the last state of an instance (RunState) before its run closes.
 	ActivitySaveInstance = "SaveInstance"
 	// ActivityLead leads a framework for as long as it runs (LeadInput, LeadResult) on the lead queue.
@@ -82,9 +88,12 @@ const (
 	// UpdateRelease (ReleaseRequest, Release) says what became of a task that is
 	// held. It fails with ErrorNotHeld or ErrorRefused.
 	UpdateRelease = "release"
+	// UpdateKillPartitions (KillPartitionsRequest, PartitionKill) ends partitions of a
+	// step, which are not tried again. It fails with ErrorRefused.
+	UpdateKillPartitions = "kill_partitions"
 )
 
-// Types of the application errors that answer UpdateRelease.
+// Types of the application errors that answer updates.
 const (
 	ErrorNotHeld = "NotHeld" // the task is not held, or not any more
 	ErrorRefused = "Refused" // the request makes no sense; nothing was recorded
@@ -101,6 +110,12 @@ const (
 	// ErrorAlreadyRunning: the instance has a run that has not ended.
 	ErrorAlreadyRunning = "AlreadyRunning"
 )
+
+// ErrorInvalidItems ends ListItems for good: the source of the items is wrong.
+const ErrorInvalidItems = "InvalidItems"
+
+// ErrorInvalidResults ends Gather for good: the results cannot be read.
+const ErrorInvalidResults = "InvalidResults"
 
 // ErrorSweep ends WorkflowSweep when it could not sweep all apps; the details are
 // the SweepResult.

@@ -48,3 +48,25 @@ type ReleaseInput struct {
 	Prefix     string `json:"prefix"` // StepPrefix
 	ReleaseRequest
 }
+
+// KillPartitionsRequest is the argument of UpdateKillPartitions.
+type KillPartitionsRequest struct {
+	Step       string `json:"step"`
+	Partitions []int  `json:"partitions"` // at most MaxKillPartitions
+	By         string `json:"by,omitempty"`
+	Reason     string `json:"reason,omitempty"`
+}
+
+// MaxKillPartitions bounds KillPartitionsRequest.Partitions.
+const MaxKillPartitions = 10_000
+
+// PartitionKill is a KillPartitionsRequest that was passed on to the leader; the answer
+// of UpdateKillPartitions.
+type PartitionKill struct {
+	Step   string    `json:"step"`
+	Spans  string    `json:"spans"` // "#3, 7–9"; of many, the first
+	Count  int       `json:"count"` // partitions
+	By     string    `json:"by,omitempty"`
+	Reason string    `json:"reason,omitempty"`
+	At     time.Time `json:"at"`
+}

@@ -22,6 +22,8 @@ type RunInput struct {
 	// Relayed is set by a BatchFlow that was started under another ID than its
 	// instance's and starts the right one: that one must not do so again.
 	Relayed bool `json:"relayed,omitempty"`
+	// Continued is set by the run itself when it goes on in a new history.
+	Continued *Continued `json:"continued,omitempty"`
 }
 
 // FlowSource is a flow file inside a bundle.
@@ -63,6 +65,10 @@ type Settings struct {
 	ControlQueue     string        `json:"control_queue"`
 	HeartbeatTimeout time.Duration `json:"heartbeat_timeout"` // of RunTasklets
 	MaxPending       int           `json:"max_pending"`       // RunTasklets activities at a time
+	// RangeSize is how many partitions of a for_each step one activity takes at
+	// most. Zero is how runs went that began before there were Ranges: activities of
+	// a few partitions, whose retries and outputs the workflow keeps.
+	RangeSize int `json:"range_size,omitempty"`
 }
 
 // Status of a run or a step.
@@ -100,6 +106,8 @@ type RunState struct {
 	// Releases are what persons have said of tasks that were held, oldest first;
 	// of many, the latest.
 	Releases []Release `json:"releases,omitempty"`
+	// Kills are those of single partitions, oldest first; of many, the latest.
+	Kills []PartitionKill `json:"kills,omitempty"`
 	// Retention is the flow's; the sweep goes by that of the app's newest run.
 	Retention *flow.Retention `json:"retention,omitempty"`
 	// Kill is set once the run is being killed.
@@ -113,6 +121,21 @@ type RunState struct {
 type KillRequest struct {
 	By     string `json:"by,omitempty"`
 	Reason string `json:"reason,omitempty"`
+}
+
+// Text says why what was killed has ended; k may be nil.
+func (k *KillRequest) Text() string {
+	text := "killed on request"
+	if k == nil {
+		return text
+	}
+	if k.By != "" {
+		text = "killed by " + k.By
+	}
+	if k.Reason != "" {
+		text += ": " + k.Reason
+	}
+	return text
 }
 
 // Relay names the workflow that does the work.
@@ -133,7 +156,9 @@ type StepState struct {
 	Partitions int      `json:"partitions"` // 0 until known
 	Done       int      `json:"done"`       // succeeded
 	Failed     int      `json:"failed"`     // for good
-	Active     int      `json:"active"`     // handed to the scheduler: running, waiting, or ended a moment ago
+	// Killed counts partitions that were killed alone, and not with the run.
+	Killed int `json:"killed,omitempty"`
+	Active int `json:"active"` // handed to the scheduler: running, waiting, or ended a moment ago
 	// Running and Waiting divide Active: what an agent has, and what waits for a
 	// fitting offer. The workflow does not know; the Go client fills them in.
 	Running int           `json:"running"`
@@ -143,7 +168,8 @@ type StepState struct {
 	Ended   time.Time     `json:"ended,omitzero"`
 	Usage   tasklet.Usage `json:"usage"` // sums; memory is the highest
 	// Outputs of a step that succeeded; with for_each a list for each, in partition
-	// order, where null stands for an optional output that was not written.
+	// order, where null stands for an optional output that was not written and for
+	// one of a partition that did not succeed; or a flow.Many.
 	Outputs map[string]json.RawMessage `json:"outputs,omitempty"`
 }
 

@@ -71,7 +71,7 @@ func TestImports(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	allowed := map[string]bool{"tasklet": true, "tasklet/tree": true, "executor": true, "cmd/baas-executor": true}
+	allowed := map[string]bool{"tasklet": true, "tasklet/lines": true, "tasklet/tree": true, "executor": true, "cmd/baas-executor": true}
 	for name := range bytes.Lines(out) {
 		name := strings.TrimSpace(string(name))
 		if own, ok := strings.CutPrefix(name, "github.com/baas-batch/baas/"); ok && !allowed[own] {

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -40,6 +41,9 @@ type commit struct {
 
 // committed reads the commit file; false when there is none that makes sense.
 func (c *checkpoint) committed() (commit, bool) {
+	if _, err := os.Lstat(filepath.Join(c.dir, tasklet.CommitFile)); err != nil {
+		return commit{}, false
+	}
 	root, err := os.OpenRoot(c.dir)
 	if err != nil {
 		return commit{}, false
@@ -63,10 +67,10 @@ func (c *checkpoint) committed() (commit, bool) {
 // follow saves each commit until stop is closed.
 func (c *checkpoint) follow(ctx context.Context, stop <-chan struct{}) {
 	for {
+		_ = c.save(ctx)
 		if !pauseUntil(stop, c.store.tune.CheckpointEvery) {
 			return
 		}
-		_ = c.save(ctx)
 	}
 }
 
@@ -124,6 +128,11 @@ func (c *checkpoint) saveCommit(ctx context.Context, now commit) error {
 	size, err := f.Seek(0, 1)
 	if err != nil {
 		return err
+	}
+	if c.target.URL == "" {
+		if c.target, err = c.store.target(ctx, c.taskID, tasklet.Request{Partition: c.partition, Role: tasklet.RoleCheckpoint}); err != nil {
+			return err
+		}
 	}
 	return c.store.upload(ctx, upload{
 		taskID: c.taskID, target: c.target, body: f, size: size,

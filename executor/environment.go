@@ -36,11 +36,13 @@ func invalid(format string, args ...any) error {
 // own but PATH and LANG, which an image or the agent's operator sets.
 func environment(cfg Config, l *tasklet.Launch, p tasklet.Partition, d dirs) ([]string, error) {
 	env := map[string]string{"PATH": cfg.Path, "LANG": cfg.Lang, "HOME": d.work, "TMPDIR": d.tmp}
-	for name, value := range l.Env {
-		if name == "" || strings.ContainsAny(name, "=\x00") {
-			return nil, invalid("environment variable %q has no allowed name", name)
+	for _, variables := range []map[string]string{l.Env, p.Env} {
+		for name, value := range variables {
+			if name == "" || strings.ContainsAny(name, "=\x00") {
+				return nil, invalid("environment variable %q has no allowed name", name)
+			}
+			env[name] = value
 		}
-		env[name] = value
 	}
 	for name, value := range map[string]string{
 		tasklet.EnvInputs:     d.inputs,

@@ -220,8 +220,8 @@ const maxLooks = 5
 // fork and end can slip through another one.
 func (e *execution) processes() []proc {
 	for range maxLooks {
-		// The command was the only child, most often: then there is nothing to look for.
-		if !haveChildren() {
+		// Most often there is nothing to look for.
+		if !haveChildren() || !e.table.orphans(e) {
 			return nil
 		}
 		groups, whole := e.table.look(maxPasses)

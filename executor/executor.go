@@ -38,6 +38,8 @@ type Executor struct {
 	final bool             // no more launches
 	idle  *time.Timer
 
+	sealing chan struct{} // bounds the segments that are being completed
+
 	stop     chan struct{} // closed by the agent's SHUTDOWN
 	stopOnce sync.Once
 }
@@ -59,9 +61,10 @@ func New(cfg Config, log *slog.Logger) (*Executor, error) {
 	}
 	x := &Executor{
 		cfg: cfg, log: log, agent: agent, box: box, procs: procs,
-		outbox: newOutbox(log),
-		tasks:  map[string]*task{},
-		stop:   make(chan struct{}),
+		outbox:  newOutbox(log),
+		tasks:   map[string]*task{},
+		sealing: make(chan struct{}, maxSealing),
+		stop:    make(chan struct{}),
 	}
 	x.host.Store("")
 	x.broker = newBroker(x.report)
@@ -272,7 +275,7 @@ func (x *Executor) refuse(info mesos.TaskInfo, reason string) {
 	x.log.Warn("task refused", "task", info.TaskID.Value, "reason", reason)
 	x.outbox.add(mesos.TaskStatus{
 		TaskID: info.TaskID, State: mesos.TASK_FAILED.Enum(), Message: &reason, Data: data,
-	})
+	}, nil)
 }
 
 func (x *Executor) kill(k *mesosexec.Event_Kill) {

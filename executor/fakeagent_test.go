@@ -19,7 +19,7 @@ import (
 
 // testAgent speaks the executor API of an agent, with RecordIO over HTTP.
 type testAgent struct {
-	t    *testing.T
+	t    testing.TB
 	addr string
 	// answer is the leader's part: an order for a report, or nil.
 	answer func(tasklet.Report) *tasklet.Order
@@ -37,7 +37,7 @@ type testAgent struct {
 	tokens    []string
 }
 
-func newTestAgent(t *testing.T) *testAgent {
+func newTestAgent(t testing.TB) *testAgent {
 	a := &testAgent{t: t, changed: make(chan struct{})}
 	a.listen("127.0.0.1:0")
 	t.Cleanup(func() { a.stop() })

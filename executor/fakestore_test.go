@@ -22,7 +22,7 @@ import (
 
 // testStore serves objects under signed URLs, and plays the leader that signs.
 type testStore struct {
-	t      *testing.T
+	t      testing.TB
 	server *httptest.Server
 	addr   string
 
@@ -31,6 +31,7 @@ type testStore struct {
 	objects  map[string][]byte
 	uploads  map[string]map[int][]byte
 	keys     map[string]string // key by role and name, from launches
+	packs    map[string]bool   // tasks with segments
 	puts     map[string]int    // by key
 	silent   bool              // the leader answers nothing
 	denied   map[tasklet.Role]string
@@ -40,10 +41,10 @@ type testStore struct {
 	changed   chan struct{}
 }
 
-func newTestStore(t *testing.T) *testStore {
+func newTestStore(t testing.TB) *testStore {
 	s := &testStore{
 		t: t, objects: map[string][]byte{}, uploads: map[string]map[int][]byte{},
-		keys: map[string]string{}, puts: map[string]int{}, denied: map[tasklet.Role]string{},
+		keys: map[string]string{}, packs: map[string]bool{}, puts: map[string]int{}, denied: map[tasklet.Role]string{},
 		partSize: 1 << 20, changed: make(chan struct{}),
 	}
 	s.server = httptest.NewServer(s)
@@ -199,6 +200,9 @@ func (s *testStore) answer(r tasklet.Report) *tasklet.Order {
 	}
 	g := &tasklet.Grant{ID: r.Request.ID, Header: s.signed()}
 	key := s.keys[roleKey(r.TaskID, r.Request.Partition, r.Request.Role, r.Request.Name, r.Request.File)]
+	if key == "" && s.packs[r.TaskID] {
+		key = packKey(r.TaskID, *r.Request)
+	}
 	switch {
 	case s.denied[r.Request.Role] != "":
 		g.Error = s.denied[r.Request.Role]
@@ -207,7 +211,7 @@ func (s *testStore) answer(r tasklet.Report) *tasklet.Order {
 	case key == "":
 		g.Error = "nothing of that kind"
 	default:
-		g.URL = s.url(key)
+		g.Key, g.URL = key, s.url(key)
 	}
 	return &tasklet.Order{TaskID: r.TaskID, Grant: g}
 }
@@ -245,6 +249,19 @@ func (s *testStore) multipart(g *tasklet.Grant, key string, m *tasklet.Multipart
 	}
 }
 
+// packKey is where a task with segments may store what it asks for; "" for nothing.
+func packKey(task string, r tasklet.Request) string {
+	switch r.Role {
+	case tasklet.RoleSegment:
+		return segmentKey(task, r.File)
+	case tasklet.RoleLog, tasklet.RoleCheckpoint, tasklet.RoleOutput:
+		return fmt.Sprintf("%s/%d/%s.%s", task, r.Partition, r.Role, r.Name)
+	}
+	return ""
+}
+
+func segmentKey(task string, number int) string { return fmt.Sprintf("%s/segments/%d", task, number) }
+
 func roleKey(task string, partition int, role tasklet.Role, name string, file int) string {
 	return fmt.Sprint(task, partition, role, name, file)
 }
@@ -253,6 +270,7 @@ func roleKey(task string, partition int, role tasklet.Role, name string, file in
 func (s *testStore) know(l *tasklet.Launch) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.packs[l.TaskID] = l.Segments != nil
 	s.keys[roleKey(l.TaskID, l.Partitions[0].Index, tasklet.RoleResult, "", 0)] = l.Result.Key
 	for _, p := range l.Partitions {
 		if l.Bundle != nil {

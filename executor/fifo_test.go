@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func makeFifo(t *testing.T, path string) string {
+func makeFifo(t testing.TB, path string) string {
 	t.Helper()
 	if err := syscall.Mkfifo(path, 0o666); err != nil && !errors.Is(err, os.ErrExist) {
 		t.Fatal(err)

@@ -6,7 +6,9 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"unicode"
 
@@ -56,6 +58,9 @@ func opener(u user) tree.Open {
 // readSmall reads a file that a task has made, of at most limit bytes.
 // fs.ErrNotExist when there is none.
 func readSmall(dir, name string, u user, limit int64) ([]byte, error) {
+	if _, err := os.Lstat(filepath.Join(dir, name)); err != nil {
+		return nil, err // most often there is none
+	}
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, err
@@ -70,6 +75,18 @@ func readSmall(dir, name string, u user, limit int64) ([]byte, error) {
 		return nil, fmt.Errorf("%s has more than %d KB", name, limit>>10)
 	}
 	return io.ReadAll(io.LimitReader(f, limit))
+}
+
+type copyBuffer [16 << 10]byte
+
+// buffers are for copying: most partitions copy little.
+var buffers = sync.Pool{New: func() any { return new(copyBuffer) }}
+
+// copyBytes copies r to its end.
+func copyBytes(w io.Writer, r io.Reader) (int64, error) {
+	buffer := buffers.Get().(*copyBuffer)
+	defer buffers.Put(buffer)
+	return io.CopyBuffer(w, r, buffer[:])
 }
 
 // printable makes text from a task fit for one line of a message.

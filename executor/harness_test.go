@@ -21,7 +21,7 @@ import (
 
 // rig is an executor process with an agent and a store around it.
 type rig struct {
-	t       *testing.T
+	t       testing.TB
 	agent   *testAgent
 	store   *testStore
 	sandbox string
@@ -53,7 +53,7 @@ func quickTuning() Tuning {
 	return t
 }
 
-func newRig(t *testing.T, s setup) *rig {
+func newRig(t testing.TB, s setup) *rig {
 	t.Helper()
 	base := t.TempDir()
 	if !s.closed {
@@ -161,6 +161,24 @@ func (r *rig) job(shell string, partitions ...int) *tasklet.Launch {
 	return l
 }
 
+// pack gives launch data of n partitions whose results go into segments.
+func (r *rig) pack(shell string, n int) *tasklet.Launch {
+	indexes := make([]int, n)
+	for i := range indexes {
+		indexes[i] = i
+	}
+	l := r.job(shell, indexes...)
+	l.Result = tasklet.Target{}
+	l.Segments = &tasklet.Segments{Every: time.Second, Size: 16 << 20}
+	for i := range 8 {
+		l.Segments.Targets = append(l.Segments.Targets, r.store.target(segmentKey(l.TaskID, i)))
+	}
+	for i := range l.Partitions {
+		l.Partitions[i] = tasklet.Partition{Index: i}
+	}
+	return l
+}
+
 // output declares an output, with places for it.
 func (r *rig) output(l *tasklet.Launch, name string, typ tasklet.OutputType) {
 	l.Outputs = append(l.Outputs, tasklet.Output{Name: name, Type: typ})
@@ -256,7 +274,7 @@ func (r *rig) shared() string {
 }
 
 // eventually polls for what has no event.
-func eventually(t *testing.T, what string, ok func() bool) {
+func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()

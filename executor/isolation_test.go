@@ -18,7 +18,7 @@ const nobody = 65534
 
 // asNobody runs the executor without privileges. The test binary may lie where
 // that user cannot reach it.
-func asNobody(t *testing.T) setup {
+func asNobody(t testing.TB) setup {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		return setup{}

@@ -24,10 +24,7 @@ func decodeLaunch(data []byte, taskID string) (*tasklet.Launch, error) {
 	if (l.Shell == "") == (len(l.Args) == 0) {
 		return nil, fmt.Errorf("launch data must have one of shell and args")
 	}
-	if l.Result.URL == "" {
-		return nil, fmt.Errorf("launch data has no place for the result")
-	}
-	for _, check := range []func(*tasklet.Launch) error{checkLimits, checkOutputs, checkSecrets, checkPartitions} {
+	for _, check := range []func(*tasklet.Launch) error{checkPlaces, checkLimits, checkOutputs, checkSecrets, checkPartitions} {
 		if err := check(l); err != nil {
 			return nil, err
 		}
@@ -38,6 +35,25 @@ func decodeLaunch(data []byte, taskID string) (*tasklet.Launch, error) {
 		}
 	}
 	return l, nil
+}
+
+func checkPlaces(l *tasklet.Launch) error {
+	s := l.Segments
+	if s == nil {
+		if l.Result.URL == "" {
+			return fmt.Errorf("launch data has no place for the result")
+		}
+		return nil
+	}
+	if min(s.Size, int64(s.Every)) < 0 {
+		return fmt.Errorf("launch data has segments of %d bytes every %s", s.Size, s.Every)
+	}
+	for i, target := range s.Targets {
+		if target.Key == "" || target.URL == "" {
+			return fmt.Errorf("launch data has no place for segment %d", i)
+		}
+	}
+	return nil
 }
 
 func checkLimits(l *tasklet.Launch) error {
@@ -79,13 +95,16 @@ func checkPartitions(l *tasklet.Launch) error {
 	if n := len(l.Partitions); n == 0 || n > maxPartitions {
 		return fmt.Errorf("launch data has %d partitions, expected 1 to %d", n, maxPartitions)
 	}
+	if err := checkInputs(l.Inputs); err != nil {
+		return err
+	}
 	seen := make(map[int]bool, len(l.Partitions))
 	for _, p := range l.Partitions {
 		if p.Index < 0 || p.Index > maxIndex || seen[p.Index] {
 			return fmt.Errorf("partition %d is out of range or occurs twice", p.Index)
 		}
 		seen[p.Index] = true
-		err := checkInputs(p)
+		err := checkInputs(p.Inputs)
 		if err == nil && p.Restore != nil {
 			err = checkRange(*p.Restore)
 		}
@@ -96,8 +115,8 @@ func checkPartitions(l *tasklet.Launch) error {
 	return nil
 }
 
-func checkInputs(p tasklet.Partition) error {
-	for name, in := range p.Inputs {
+func checkInputs(inputs map[string]tasklet.Input) error {
+	for name, in := range inputs {
 		if !safeName(name) {
 			return fmt.Errorf("input name %q is not allowed", name)
 		}

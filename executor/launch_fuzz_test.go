@@ -41,6 +41,9 @@ var launchSeeds = []string{
 	minimalLaunch(`"shell":"x"`, `{"i":0,"restore":{"offset":-1,"size":-1}}`),
 	`{"v":1,"task":"` + strings.Repeat("x", 4096) + `"}`,
 	`{"v":2}`, `[]`, `null`, `{"v":1e400}`, strings.Repeat(`{"env":`, 200),
+	minimalLaunch(`"shell":"x","segments":{"targets":[{"key":"k","url":"u"}],"every":1,"size":1},"in":{"a":{"value":1}}`, `{"i":0,"env":{"A":"b"}}`),
+	minimalLaunch(`"shell":"x","segments":{"targets":[{"key":"k"}],"every":-1}`, `{"i":0}`),
+	minimalLaunch(`"shell":"x","in":{"../a":{"value":1}}`, `{"i":0}`),
 }
 
 func minimalLaunch(command, partitions string) string {
@@ -61,7 +64,7 @@ func FuzzLaunch(f *testing.F) {
 			checkRefusal(t, data)
 			return
 		}
-		if (l.Shell == "") == (len(l.Args) == 0) || l.TaskID != fuzzedTask || l.Result.URL == "" ||
+		if (l.Shell == "") == (len(l.Args) == 0) || l.TaskID != fuzzedTask || l.Segments == nil && l.Result.URL == "" ||
 			min(l.Limits.Memory, l.Limits.Disk, l.Limits.Log, int64(l.Limits.Timeout), int64(l.Limits.Grace)) < 0 {
 			t.Errorf("taken: %+v", l)
 		}
@@ -111,6 +114,7 @@ func checkPartition(t *testing.T, l *tasklet.Launch, p tasklet.Partition) {
 	if p.Index < 0 || p.Index > math.MaxInt32 {
 		t.Errorf("partition %d is taken", p.Index)
 	}
+	p = withCommonInputs(l, p)
 	for name, in := range p.Inputs {
 		checkName(t, name)
 		if !in.List && len(in.Files) > 1 {
@@ -243,7 +247,7 @@ func TestLaunchSeeds(t *testing.T) {
 			taken = append(taken, i)
 		}
 	}
-	if want := []int{0, 1, 2, 7, 12}; !reflect.DeepEqual(taken, want) {
+	if want := []int{0, 1, 2, 7, 12, 21}; !reflect.DeepEqual(taken, want) {
 		t.Errorf("launch data %v are taken, want %v", taken, want)
 	}
 }

@@ -33,6 +33,24 @@ func createLog(path string, limit int64) (*logFile, error) {
 	return &logFile{path: path, limit: max(limit, minLog) &^ 1, file: f}, nil
 }
 
+// again makes the log of another partition, under another path, of one whose content
+// is not needed any more.
+func (l *logFile) again(path string) (*logFile, error) {
+	err := l.err
+	if err == nil && l.total > 0 {
+		if err = l.file.Truncate(0); err == nil {
+			_, err = l.file.Seek(0, io.SeekStart)
+		}
+	}
+	if err == nil {
+		err = os.Rename(l.path, path)
+	}
+	if err != nil {
+		return nil, errors.Join(err, l.file.Close(), os.Remove(l.path))
+	}
+	return &logFile{path: path, limit: l.limit, file: l.file}, nil
+}
+
 // Write takes everything, also when the disk is full: a command must not block
 // or die for its log.
 func (l *logFile) Write(p []byte) (int, error) {
@@ -147,3 +165,11 @@ func (l *logFile) joinInto(w io.Writer) error {
 }
 
 func (l *logFile) close() error { return l.file.Close() }
+
+// discard removes the log of a partition, if there is one.
+func (l *logFile) discard() {
+	if l != nil {
+		_ = l.file.Close()
+		_ = os.Remove(l.path)
+	}
+}

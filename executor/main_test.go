@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime/pprof"
 	"syscall"
 	"testing"
 )
@@ -17,6 +18,8 @@ const (
 	asExecutor = "BAAS_TEST_AS_EXECUTOR"
 	// testTuning holds a Tuning as JSON.
 	testTuning = "BAAS_TEST_TUNING"
+	// testProfile is a file for the CPU profile of the executor.
+	testProfile = "BAAS_TEST_PROFILE"
 )
 
 func TestMain(m *testing.M) {
@@ -44,6 +47,17 @@ func executorMain() error {
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGINT, syscall.SIGHUP, syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
+	if path := os.Getenv(testProfile); path != "" {
+		f, err := os.Create(path)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		if err := pprof.StartCPUProfile(f); err != nil {
+			return err
+		}
+		defer pprof.StopCPUProfile()
+	}
 	x, err := New(cfg, slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	if err != nil {
 		return err

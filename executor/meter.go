@@ -18,21 +18,29 @@ const firstSample = 25 * time.Millisecond
 func (t *table) meterLoop() {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
-	var last time.Time
+	var last, next time.Time
 	for {
 		select {
 		case <-t.closed:
 			return
 		case <-t.metered:
-			if time.Since(last) > firstSample {
-				timer.Reset(firstSample)
+			// Where commands start all the time, each must not put off the sample.
+			soon := time.Now().Add(firstSample)
+			if earliest := last.Add(t.tune.MeterFast); earliest.After(soon) {
+				soon = earliest
+			}
+			if next.IsZero() || soon.Before(next) {
+				next = soon
+				timer.Reset(time.Until(next))
 			}
 			continue
 		case <-timer.C:
 		}
-		last = time.Now()
+		last, next = time.Now(), time.Time{}
 		if haveChildren() {
-			timer.Reset(t.meter())
+			wait := t.meter()
+			next = time.Now().Add(wait)
+			timer.Reset(wait)
 		}
 	}
 }

@@ -27,8 +27,9 @@ type outbox struct {
 }
 
 type pending struct {
-	status mesos.TaskStatus
-	sent   bool
+	status       mesos.TaskStatus
+	sent         bool
+	acknowledged func() // nil, or called then; must not block
 }
 
 func newOutbox(log *slog.Logger) *outbox {
@@ -42,14 +43,15 @@ func (o *outbox) launched(task mesos.TaskInfo) {
 	o.tasks = append(o.tasks, task)
 }
 
-// add queues an update under a UUID of its own.
-func (o *outbox) add(status mesos.TaskStatus) {
+// add queues an update under a UUID of its own. The function may be nil; it is
+// called when the update is acknowledged, and must not block.
+func (o *outbox) add(status mesos.TaskStatus, acknowledged func()) {
 	status.UUID = newUUID()
 	now := float64(time.Now().UnixMicro()) / 1e6
 	status.Timestamp = &now
 	status.Source = mesos.SOURCE_EXECUTOR.Enum()
 	o.mu.Lock()
-	o.updates = append(o.updates, &pending{status: status})
+	o.updates = append(o.updates, &pending{status: status, acknowledged: acknowledged})
 	o.mu.Unlock()
 	o.poke()
 }
@@ -67,6 +69,9 @@ func (o *outbox) acknowledge(task string, uuid []byte) (mesos.TaskState, bool) {
 		return 0, false
 	}
 	state := o.updates[i].status.GetState()
+	if told := o.updates[i].acknowledged; told != nil {
+		defer told()
+	}
 	o.updates = slices.Delete(o.updates, i, i+1)
 	close(o.changed)
 	o.changed = make(chan struct{})

@@ -23,7 +23,7 @@ func (o outputs) findDirectory(ctx context.Context, root *os.Root, d tasklet.Out
 		return nil, badOutput("output %q: %v", d.Name, err)
 	}
 	defer dir.Close()
-	entries, err := tree.List(dir, opener(o.user), o.store.tune.tree())
+	entries, err := tree.List(dir, opener(o.user), o.task.x.store.tune.tree())
 	if err != nil {
 		return nil, badOutput("output %q: %v", d.Name, err)
 	}
@@ -33,18 +33,18 @@ func (o outputs) findDirectory(ctx context.Context, root *os.Root, d tasklet.Out
 			return nil, &localError{err}
 		}
 		defer dir.Close()
-		if tree.Size(entries) <= o.store.tune.SinglePut && len(entries) <= maxArchiveEntries {
+		if tree.Size(entries) <= o.task.x.store.tune.SinglePut && len(entries) <= maxArchiveEntries {
 			return o.saveArchive(ctx, dir, d, tree.Size(entries))
 		}
 		return o.saveTree(ctx, dir, d, entries)
 	}, nil
 }
 
-func (o outputs) upload(ctx context.Context, d tasklet.Output, body io.ReaderAt, size int64) error {
-	return o.store.upload(ctx, upload{
-		taskID: o.taskID, target: o.part.Outputs[d.Name], body: body, size: size,
+func (o outputs) upload(d tasklet.Output, body io.ReaderAt, size int64) upload {
+	return upload{
+		taskID: o.task.launch.TaskID, target: o.part.Outputs[d.Name], body: body, size: size,
 		request: tasklet.Request{Partition: o.part.Index, Role: tasklet.RoleOutput, Name: d.Name},
-	})
+	}
 }
 
 // saveArchive stores a small directory as one archive.
@@ -55,7 +55,7 @@ func (o outputs) saveArchive(ctx context.Context, dir *os.Root, d tasklet.Output
 	}
 	defer os.Remove(f.Name())
 	defer f.Close()
-	if err := tree.Pack(f, tree.Packing{Root: dir, Sub: ".", Open: opener(o.user), Bounds: o.store.tune.archive()}); err != nil {
+	if err := tree.Pack(f, tree.Packing{Root: dir, Sub: ".", Open: opener(o.user), Bounds: o.task.x.store.tune.archive()}); err != nil {
 		return nil, &localError{err}
 	}
 	size, err := f.Seek(0, io.SeekCurrent)
@@ -66,12 +66,13 @@ func (o outputs) saveArchive(ctx context.Context, dir *os.Root, d tasklet.Output
 	if err != nil {
 		return nil, &localError{err}
 	}
-	if err := o.upload(ctx, d, f, size); err != nil {
+	key, offset, err := o.task.place(ctx, o.upload(d, f, size))
+	if err != nil {
 		return nil, err
 	}
-	o.store.cache.keepFile(ctx, sum, size, f)
-	ref := tasklet.NewFileRef(o.part.Outputs[d.Name].Key, size, sum, d.Name)
-	ref.Form, ref.Bytes = tasklet.FormArchive, content
+	o.task.x.store.cache.keepFile(ctx, sum, size, f)
+	ref := tasklet.NewFileRef(key, size, sum, d.Name)
+	ref.Form, ref.Bytes, ref.Offset = tasklet.FormArchive, content, offset
 	return ref, nil
 }
 
@@ -95,7 +96,7 @@ func (o outputs) saveTree(ctx context.Context, dir *os.Root, d tasklet.Output, e
 		return f, f, err
 	})
 	defer content.close()
-	ref := tasklet.NewFileRef(o.part.Outputs[d.Name].Key, int64(length), "", d.Name)
+	ref := tasklet.NewFileRef("", int64(length), "", d.Name)
 	ref.Form, ref.Bytes, ref.Offset = tasklet.FormTree, tree.Size(entries), tree.Size(entries)
 
 	group, gctx := errgroup.WithContext(ctx)
@@ -113,8 +114,10 @@ func (o outputs) saveTree(ctx context.Context, dir *os.Root, d tasklet.Output, e
 		close(hashed)
 		return err
 	})
-	group.Go(func() error {
-		return o.upload(gctx, d, &withManifest{content, ref.Bytes, manifest, hashed, gctx}, ref.Bytes+ref.Size)
+	group.Go(func() (err error) {
+		body := &withManifest{content, ref.Bytes, manifest, hashed, gctx}
+		ref.Key, err = o.task.x.store.uploadAnywhere(gctx, o.upload(d, body, ref.Bytes+ref.Size))
+		return err
 	})
 	if err := group.Wait(); err != nil {
 		return nil, err

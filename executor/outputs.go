@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 
@@ -20,8 +21,7 @@ import (
 
 // outputs stores what one partition has left in its output directory.
 type outputs struct {
-	store    *store
-	taskID   string
+	task     *task
 	part     tasklet.Partition
 	declared []tasklet.Output
 	dir      string
@@ -40,6 +40,9 @@ func (o outputs) collect(ctx context.Context) (map[string]json.RawMessage, error
 	values, err := collectValues(o.declared, o.dir, o.user)
 	if err != nil {
 		return nil, err
+	}
+	if !slices.ContainsFunc(o.declared, func(d tasklet.Output) bool { return d.Type.IsFile() }) {
+		return values, nil
 	}
 	root, err := os.OpenRoot(o.dir)
 	if err != nil {
@@ -92,7 +95,7 @@ func (o outputs) find(ctx context.Context, root *os.Root, d tasklet.Output) (sav
 		return nil, badOutput("output %q is missing: the command has not written $%s/%s", d.Name, tasklet.EnvOutputs, d.Name)
 	case err != nil:
 		return nil, badOutput("output %q: %v", d.Name, err)
-	case o.part.Outputs[d.Name].Key == "":
+	case o.part.Outputs[d.Name].Key == "" && o.task.segments == nil:
 		return nil, &invalidError{fmt.Sprintf("output %q has no place in storage", d.Name)}
 	}
 	switch {
@@ -149,7 +152,6 @@ func (o outputs) check(root *os.Root, d tasklet.Output, name string) (outputFile
 
 // save uploads the files of an output as one object, and hashes each meanwhile.
 func (o outputs) save(ctx context.Context, root *os.Root, d tasklet.Output, files []outputFile) ([]tasklet.FileRef, error) {
-	target := o.part.Outputs[d.Name]
 	refs := make([]tasklet.FileRef, len(files))
 	if len(files) == 0 {
 		return refs, nil
@@ -158,7 +160,7 @@ func (o outputs) save(ctx context.Context, root *os.Root, d tasklet.Output, file
 	var total int64
 	for i, f := range files {
 		sizes[i] = f.size
-		refs[i] = tasklet.NewFileRef(target.Key, f.size, "", path.Base(f.path))
+		refs[i] = tasklet.NewFileRef("", f.size, "", path.Base(f.path))
 		refs[i].Offset = total
 		total += f.size
 	}
@@ -178,13 +180,18 @@ func (o outputs) save(ctx context.Context, root *os.Root, d tasklet.Output, file
 		}
 		return nil
 	})
-	group.Go(func() error {
-		return o.upload(gctx, d, body, total)
+	var key string
+	var base int64
+	group.Go(func() (err error) {
+		key, base, err = o.task.place(gctx, o.upload(d, body, total))
+		return err
 	})
 	if err := group.Wait(); err != nil {
 		return refs, err
 	}
 	for i, f := range files {
+		refs[i].Key = key
+		refs[i].Offset += base
 		o.keep(ctx, root, f.path, refs[i].SHA256, f.size)
 	}
 	return refs, nil
@@ -192,11 +199,11 @@ func (o outputs) save(ctx context.Context, root *os.Root, d tasklet.Output, file
 
 // keep gives a stored file to the cache: its task has ended, and nobody changes it.
 func (o outputs) keep(ctx context.Context, root *os.Root, name, sha256 string, size int64) {
-	if !o.store.cache.wants(sha256, size) {
+	if !o.task.x.store.cache.wants(sha256, size) {
 		return
 	}
 	if f, _, err := openRegular(root, name, o.user); err == nil {
-		o.store.cache.keepFile(ctx, sha256, size, f)
+		o.task.x.store.cache.keepFile(ctx, sha256, size, f)
 		_ = f.Close()
 	}
 }
@@ -229,7 +236,7 @@ func (c *cancelReader) Read(b []byte) (int, error) {
 
 func hashReader(ctx context.Context, r io.ReaderAt, size int64) (string, error) {
 	h := sha256.New()
-	if _, err := io.Copy(h, &cancelReader{ctx, io.NewSectionReader(r, 0, size)}); err != nil {
+	if _, err := copyBytes(h, &cancelReader{ctx, io.NewSectionReader(r, 0, size)}); err != nil {
 		return "", err
 	}
 	return hex.EncodeToString(h.Sum(nil)), nil

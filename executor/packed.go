@@ -66,10 +66,11 @@ func (o outputs) saveCompressed(ctx context.Context, root *os.Root, d tasklet.Ou
 	if err != nil {
 		return nil, &localError{err}
 	}
-	if err := o.upload(ctx, d, packed, size); err != nil {
+	key, err := o.task.x.store.uploadAnywhere(ctx, o.upload(d, packed, size))
+	if err != nil {
 		return nil, err
 	}
-	ref := tasklet.NewFileRef(o.part.Outputs[d.Name].Key, file.size, hex.EncodeToString(content.Sum(nil)), d.Name)
+	ref := tasklet.NewFileRef(key, file.size, hex.EncodeToString(content.Sum(nil)), d.Name)
 	ref.Packed = tasklet.Packed{Encoding: tasklet.EncodingZstd, Size: size, SHA256: hex.EncodeToString(object.Sum(nil))}
 	o.keep(ctx, root, file.path, ref.SHA256, file.size)
 	return ref, nil

@@ -3,8 +3,7 @@ package executor
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -43,8 +42,18 @@ type partition struct {
 	grace     *time.Duration // of the last kill; nil: the task's
 }
 
+// withCommonInputs gives a partition the inputs that all have.
+func withCommonInputs(l *tasklet.Launch, spec tasklet.Partition) tasklet.Partition {
+	if len(l.Inputs) > 0 {
+		own := spec.Inputs
+		spec.Inputs = maps.Clone(l.Inputs)
+		maps.Copy(spec.Inputs, own)
+	}
+	return spec
+}
+
 func newPartition(t *task, spec tasklet.Partition) *partition {
-	p := &partition{task: t, spec: spec}
+	p := &partition{task: t, spec: withCommonInputs(t.launch, spec)}
 	p.ctx, p.cancel = context.WithCancelCause(t.ctx)
 	return p
 }
@@ -88,7 +97,7 @@ func (p *partition) run() tasklet.Result {
 	p.wipeSecrets() // uploads may take hours
 	p.conclude(err)
 	p.storeLog()
-	if p.ckpt != nil && p.ckpt.target.URL != "" {
+	if p.saves() {
 		p.ckpt.bad = commit{} // what changed under our hands is at rest now
 		_ = p.ckpt.save(p.task.uploads)
 	}
@@ -96,6 +105,11 @@ func (p *partition) run() tasklet.Result {
 		p.collect()
 	}
 	return p.result
+}
+
+// saves tells whether there is a place for checkpoints.
+func (p *partition) saves() bool {
+	return p.ckpt != nil && (p.ckpt.target.URL != "" || p.task.segments != nil)
 }
 
 // stage makes everything ready for the command.
@@ -111,17 +125,7 @@ func (p *partition) stage() (err error) {
 	if l.Fetched && u.switched && !passable(x.cfg.Sandbox) {
 		return invalid("what the step has fetched cannot be reached: a directory above the executor's sandbox is closed to tasks")
 	}
-	if p.dirs, err = x.box.partition(t.dir, u); err != nil {
-		return &localError{err}
-	}
-	if err := os.MkdirAll(t.logs, 0o700); err != nil {
-		return &localError{err}
-	}
-	limit := l.Limits.Log
-	if limit <= 0 {
-		limit = x.cfg.Tuning.DefaultLog
-	}
-	if p.log, err = createLog(filepath.Join(t.logs, strconv.Itoa(p.spec.Index)+".log"), limit); err != nil {
+	if err := p.makeFiles(); err != nil {
 		return &localError{err}
 	}
 	if err := p.takeSecrets(); err != nil {
@@ -154,6 +158,38 @@ func (p *partition) stage() (err error) {
 		p.result.Resumed = true
 	}
 	return nil
+}
+
+// makeFiles makes the directories and the log, of what the partition before has
+// left where that is clean.
+func (p *partition) makeFiles() (err error) {
+	t := p.task
+	spare := t.spare
+	t.spare.dirs, t.spare.log = nil, nil
+	if spare.dirs != nil {
+		p.dirs = *spare.dirs
+		err = p.dirs.give(p.user)
+	} else {
+		p.dirs, err = t.x.box.partition(t.dir, p.user)
+	}
+	if err != nil {
+		spare.log.discard()
+		return err
+	}
+	path := filepath.Join(t.logs, strconv.Itoa(p.spec.Index)+".log")
+	if spare.log != nil {
+		p.log, err = spare.log.again(path)
+		return err
+	}
+	if err := os.MkdirAll(t.logs, 0o700); err != nil {
+		return err
+	}
+	limit := t.launch.Limits.Log
+	if limit <= 0 {
+		limit = t.x.cfg.Tuning.DefaultLog
+	}
+	p.log, err = createLog(path, limit)
+	return err
 }
 
 // execute runs the command to its end, and to the end of all that it started.
@@ -192,89 +228,6 @@ func (p *partition) execute() error {
 	p.supervise(e, read)
 	p.conclusion(e)
 	return nil
-}
-
-// supervise returns when all processes are gone and all they wrote is read.
-func (p *partition) supervise(e *execution, output *os.File) {
-	p.mu.Lock()
-	p.execution = e
-	p.mu.Unlock()
-	unhook := context.AfterFunc(p.ctx, func() {
-		e.end(tasklet.Killed, context.Cause(p.ctx).Error(), p.killGrace())
-	})
-	defer unhook()
-	var work sync.WaitGroup
-	stop := make(chan struct{})
-	copied := make(chan struct{})
-	go func() {
-		defer close(copied)
-		p.copyLog(output)
-	}()
-	p.watch(e, stop, &work)
-	e.wait()
-	close(stop)
-	p.mu.Lock()
-	p.execution = nil
-	p.mu.Unlock()
-	// Whoever could still hold the pipe is beyond our reach.
-	_ = output.SetReadDeadline(time.Now().Add(time.Second))
-	<-copied
-	work.Wait()
-}
-
-// watch starts what accompanies a command: limits, checkpoints, progress.
-func (p *partition) watch(e *execution, stop chan struct{}, work *sync.WaitGroup) {
-	t := p.task
-	limits, tune := t.launch.Limits, t.x.cfg.Tuning
-	if limits.Timeout > 0 {
-		timer := time.AfterFunc(limits.Timeout, func() {
-			e.end(tasklet.TimedOut, fmt.Sprintf("over its time limit of %s", limits.Timeout), t.grace())
-		})
-		work.Go(func() {
-			<-stop
-			timer.Stop()
-		})
-	}
-	if limits.Disk > 0 {
-		work.Go(func() {
-			paths := []string{p.dirs.work, p.dirs.outputs, p.dirs.tmp}
-			watchDisk(stop, tune.DiskEvery, limits.Disk, paths, func(used int64) {
-				e.end(tasklet.DiskFull, fmt.Sprintf("used %s of %s", megabytes(used), megabytes(limits.Disk)), 0)
-			})
-		})
-	}
-	if p.ckpt != nil && p.ckpt.target.URL != "" {
-		work.Go(func() { p.ckpt.follow(t.uploads, stop) })
-	}
-	telling, cancel := context.WithCancel(t.uploads)
-	work.Go(func() {
-		<-stop
-		cancel()
-	})
-	work.Go(func() {
-		followProgress(stop, tune.ProgressEvery, p.dirs.state, p.user, p.redactor, func(pr tasklet.Progress) {
-			pr.Partition = p.spec.Index
-			t.x.report(telling, tasklet.Report{TaskID: t.launch.TaskID, Progress: []tasklet.Progress{pr}})
-		})
-	})
-}
-
-// copyLog takes what the command writes to its log, without its secrets.
-func (p *partition) copyLog(r *os.File) {
-	var log io.Writer = p.log
-	if p.redactor != nil {
-		redacting := &redactingWriter{r: p.redactor, w: p.log}
-		defer redacting.flush()
-		log = redacting
-	}
-	buf := make([]byte, 32<<10)
-	for {
-		n, err := r.Read(buf)
-		_, _ = log.Write(buf[:n])
-		if err != nil {
-			return
-		}
-	}
 }
 
 // conclusion reads from the end of the command what became of it.
@@ -343,7 +296,7 @@ func (p *partition) collect() {
 	stop := context.AfterFunc(t.uploads, func() { cancel(context.Cause(t.uploads)) })
 	defer stop()
 	values, err := outputs{
-		store: t.x.store, taskID: t.launch.TaskID, part: p.spec,
+		task: t, part: p.spec,
 		declared: t.launch.Outputs, dir: p.dirs.outputs, spool: t.x.box.spool, user: p.user, redactor: p.redactor,
 	}.collect(ctx)
 	if err != nil {
@@ -356,37 +309,51 @@ func (p *partition) collect() {
 	}
 }
 
-// storeLog uploads the log, if there is one and a place for it.
+// storeLog stores the log, if there is one and a place for it.
 func (p *partition) storeLog() {
 	if p.log == nil {
 		return
 	}
-	defer p.log.close()
+	t := p.task
 	size, err := p.log.finish()
 	if err != nil {
-		p.task.x.log.Warn("log is not complete", "task", p.task.launch.TaskID, "error", err)
+		t.x.log.Warn("log is not complete", "task", t.launch.TaskID, "error", err)
 	}
-	if p.spec.Log.URL == "" {
+	if p.spec.Log.URL == "" && t.segments == nil {
+		_ = p.log.close()
 		return
 	}
-	sum, err := hashReader(p.task.uploads, p.log.file, size)
+	var key string
+	var offset int64
+	sum, err := hashReader(t.uploads, p.log.file, size)
 	if err == nil {
-		err = p.task.x.store.upload(p.task.uploads, upload{
-			taskID: p.task.launch.TaskID, target: p.spec.Log, body: p.log.file, size: size,
+		key, offset, err = t.place(t.uploads, upload{
+			taskID: t.launch.TaskID, target: p.spec.Log, body: p.log.file, size: size,
 			request: tasklet.Request{Partition: p.spec.Index, Role: tasklet.RoleLog},
 		})
 	}
-	if err != nil {
-		p.task.x.log.Warn("log not stored", "task", p.task.launch.TaskID, "error", err)
-		return
+	if err == nil {
+		ref := tasklet.NewFileRef(key, size, sum, strconv.Itoa(p.spec.Index)+".log")
+		ref.Offset = offset
+		p.result.Log = &ref
+	} else {
+		t.x.log.Warn("log not stored", "task", t.launch.TaskID, "error", err)
 	}
-	ref := tasklet.NewFileRef(p.spec.Log.Key, size, sum, strconv.Itoa(p.spec.Index)+".log")
-	p.result.Log = &ref
+	if err == nil && t.segments != nil {
+		t.spare.log = p.log // nobody needs it any more
+	} else {
+		_ = p.log.close()
+	}
 }
 
-// remove removes the partition's directories.
+// remove removes the partition's directories, or keeps them for the next one. Its
+// processes must be gone.
 func (p *partition) remove() {
-	if p.dirs.base != "" {
+	switch {
+	case p.dirs.base == "":
+	case p.dirs.clear() == nil:
+		p.task.spare.dirs = &p.dirs
+	default:
 		p.task.x.box.remove(p.dirs.base)
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"os"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // clockTick is the unit of CPU time in /proc: USER_HZ, 100 on every Linux.
@@ -28,11 +30,33 @@ type proc struct {
 
 // readProc gives false for a process that is gone.
 func readProc(pid int) (proc, bool) {
-	data, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	var buf [1 << 10]byte // a line has less than half of that
+	data, err := readKernelFile("/proc/"+strconv.Itoa(pid)+"/stat", buf[:])
 	if err != nil {
 		return proc{}, false
 	}
 	return parseStat(pid, data)
+}
+
+// readKernelFile reads a small file of procfs whole, without what os does for files
+// that may block. It fails when the buffer is too small.
+func readKernelFile(path string, buf []byte) ([]byte, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd)
+	for have := 0; have < len(buf); {
+		n, err := unix.Read(fd, buf[have:])
+		if err != nil {
+			return nil, err
+		}
+		if n == 0 {
+			return buf[:have], nil
+		}
+		have += n
+	}
+	return nil, unix.ENOBUFS
 }
 
 // lives tells whether a process has not ended since it was read.

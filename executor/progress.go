@@ -22,7 +22,7 @@ const repeatProgress = 30 * time.Second
 func followProgress(stop <-chan struct{}, every time.Duration, dir string, u user, r *redactor, tell func(tasklet.Progress)) {
 	var last []byte
 	var told time.Time
-	for pauseUntil(stop, every) {
+	for ok := true; ok; ok = pauseUntil(stop, every) {
 		data, err := readSmall(dir, progressFile, u, 4<<10)
 		if err != nil || bytes.Equal(data, last) && time.Since(told) < repeatProgress {
 			continue

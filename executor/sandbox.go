@@ -175,36 +175,6 @@ func (s *sandbox) keepLogs(dir string) {
 	}
 }
 
-// dirs are the directories of one partition. The base belongs to the executor,
-// so that a task cannot put something else in place of one of them.
-type dirs struct {
-	base, work, inputs, outputs, checkpoint, tmp, state string
-}
-
-func (s *sandbox) partition(task string, u user) (dirs, error) {
-	if err := os.MkdirAll(task, 0o711); err != nil {
-		return dirs{}, err
-	}
-	base, err := os.MkdirTemp(task, "p-")
-	if err != nil {
-		return dirs{}, err
-	}
-	d := dirs{base: base}
-	if err := os.Chmod(base, 0o711); err != nil {
-		return d, err
-	}
-	for path, name := range map[*string]string{
-		&d.work: "work", &d.inputs: "inputs", &d.outputs: "outputs",
-		&d.checkpoint: "checkpoint", &d.tmp: "tmp", &d.state: "state",
-	} {
-		*path = filepath.Join(base, name)
-		if err := errors.Join(os.Mkdir(*path, 0o700), u.give(*path)); err != nil {
-			return d, err
-		}
-	}
-	return d, nil
-}
-
 // diskUsage gives the bytes that files below some directories take on disk. It
 // reads what it can: the tree may change while it looks.
 func diskUsage(paths ...string) int64 {

@@ -55,6 +55,9 @@ func (t *table) start(c command) (*execution, error) {
 // that forked ends.
 func (t *table) spawnLoop() {
 	runtime.LockOSThread()
+	t.mu.Lock()
+	t.spawner = unix.Gettid()
+	t.mu.Unlock()
 	err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 	if err != nil {
 		err = fmt.Errorf("no_new_privs: %w", err)
@@ -75,28 +78,24 @@ func (t *table) spawnLoop() {
 }
 
 func (t *table) fork(c command) (*execution, error) {
-	null, err := os.OpenFile(os.DevNull, os.O_RDONLY, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer null.Close()
 	e := newExecution(t, c.user)
 	e.limit, e.home = c.limit, c.home
 	out := c.out.Fd()
 	attr := &syscall.ProcAttr{
 		Dir:   c.dir,
 		Env:   append(c.env[:len(c.env):len(c.env)], markerVariable+"="+e.marker),
-		Files: []uintptr{null.Fd(), out, out},
+		Files: []uintptr{t.null.Fd(), out, out},
 		Sys:   &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL, Credential: c.user.credential()},
 	}
-	// The lock keeps the reaper from looking for a child that is not entered yet.
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	t.birth.Lock()
+	defer t.birth.Unlock()
 	e.began = time.Now()
 	pid, err := forkBounded(c, attr)
 	if err != nil {
 		return nil, err
 	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	e.root, _ = readProc(pid)
 	e.root.pid = pid
 	t.roots[pid] = e
@@ -109,7 +108,10 @@ func (t *table) fork(c command) (*execution, error) {
 		}
 	}
 	// When the container is out of memory, a task is to go, not its executor.
-	_ = os.WriteFile("/proc/"+strconv.Itoa(pid)+"/oom_score_adj", []byte("500"), 0)
+	if fd, err := unix.Open("/proc/"+strconv.Itoa(pid)+"/oom_score_adj", unix.O_WRONLY|unix.O_CLOEXEC, 0); err == nil {
+		_, _ = unix.Write(fd, []byte("500"))
+		_ = unix.Close(fd)
+	}
 	return e, nil
 }
 

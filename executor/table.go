@@ -1,7 +1,10 @@
 package executor
 
 import (
+	"bytes"
 	"log/slog"
+	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -24,8 +27,14 @@ type table struct {
 	tune  Tuning
 	log   *slog.Logger
 	spawn chan spawnRequest
+	null  *os.File // what commands read
+
+	// birth is held from the fork of a command until it is entered. Whoever meets a
+	// child that is not, takes it, without mu, before he calls it an orphan.
+	birth sync.Mutex
 
 	mu       sync.Mutex
+	spawner  int // the thread that forks
 	running  map[*execution]struct{}
 	roots    map[int]*execution // by process ID, until reaped
 	seen     map[procKey]*sighting
@@ -53,8 +62,12 @@ func newTable(tune Tuning, log *slog.Logger) (*table, error) {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return nil, err
 	}
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		return nil, err
+	}
 	t := &table{
-		tune: tune, log: log, spawn: make(chan spawnRequest),
+		tune: tune, null: null, log: log, spawn: make(chan spawnRequest),
 		running: map[*execution]struct{}{}, roots: map[int]*execution{},
 		seen: map[procKey]*sighting{}, sessions: map[int]*sighting{},
 		started: make(chan struct{}, 1), metered: make(chan struct{}, 1), closed: make(chan struct{}),
@@ -68,6 +81,7 @@ func newTable(tune Tuning, log *slog.Logger) (*table, error) {
 func (t *table) close() {
 	close(t.closed)
 	t.done.Wait()
+	_ = t.null.Close()
 }
 
 // siginfo is siginfo_t of a 64-bit Linux, as waitid fills it.
@@ -107,13 +121,67 @@ func haveChildren() bool {
 	return errno != syscall.ECHILD
 }
 
-func (t *table) reap(pid int, uid uint32) {
+// orphans tells whether a process of an execution may be left, or its command itself.
+// The topmost one would be a child of this process: of the thread that forks, or of
+// the main thread, which is given orphans. With mu held none is reaped, so the
+// kernel's lists only grow. Kernels without these lists do not tell.
+func (t *table) orphans(e *execution) bool {
+	switch t.children(e) {
+	case known:
+		return false
+	case unknown: // just being forked, perhaps
+		t.birth.Lock()
+		defer t.birth.Unlock()
+		return t.children(e) != known
+	}
+	return true
+}
+
+// What children has found: commands of other executions only; others too; or that
+// there may be anything.
+const (
+	known = iota
+	unknown
+	anything
+)
+
+func (t *table) children(e *execution) (found int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	p, alive := readProc(pid)
+	var buf [4 << 10]byte
+	for _, thread := range []int{unix.Getpid(), t.spawner} {
+		data, err := readKernelFile("/proc/self/task/"+strconv.Itoa(thread)+"/children", buf[:])
+		if err != nil {
+			return anything
+		}
+		for child := range bytes.FieldsSeq(data) {
+			pid, err := strconv.Atoi(string(child))
+			switch owner := t.roots[pid]; {
+			case err != nil || owner == e:
+				return anything
+			case owner == nil:
+				found = unknown
+			}
+		}
+	}
+	return found
+}
+
+func (t *table) reap(pid int, uid uint32) {
+	t.mu.Lock()
 	owner := t.roots[pid]
-	if owner == nil && alive {
-		owner = t.orphan(p, &uid)
+	if owner == nil {
+		t.mu.Unlock()
+		t.birth.Lock()
+		defer t.birth.Unlock()
+		t.mu.Lock()
+		owner = t.roots[pid]
+	}
+	defer t.mu.Unlock()
+	if owner == nil {
+		if p, ok := readProc(pid); ok {
+			owner = t.orphan(p, &uid)
+		}
 	}
 	var status syscall.WaitStatus
 	var usage syscall.Rusage
@@ -171,6 +239,8 @@ func (t *table) orphan(p proc, uid *uint32) *execution {
 // ended before it was clear to whom they belong; see descendants for the passes.
 func (t *table) look(passes int) (groups map[*execution][]proc, whole bool) {
 	all, whole := descendants(unix.Getpid(), passes)
+	t.birth.Lock()
+	defer t.birth.Unlock()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.round++

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -47,7 +48,16 @@ type task struct {
 	running *time.Timer
 	ended   bool
 
-	secrets map[string][]byte // by name, once the leader has answered; run alone touches it
+	secrets  map[string][]byte // by name, once the leader has answered; run alone touches it
+	segments *segments         // nil when all results are stored at the end
+	tally    tally             // of results; run alone touches it
+	spare    spare             // run alone touches it
+}
+
+// spare is what one partition has left clean for the next.
+type spare struct {
+	dirs *dirs
+	log  *logFile
 }
 
 func newTask(x *Executor, l *tasklet.Launch) *task {
@@ -59,6 +69,9 @@ func newTask(x *Executor, l *tasklet.Launch) *task {
 	}
 	t.ctx, t.cancel = context.WithCancelCause(context.Background())
 	t.uploads, t.noUploads = context.WithCancelCause(context.Background())
+	if l.Segments != nil {
+		t.segments = newSegments(t)
+	}
 	return t
 }
 
@@ -84,11 +97,15 @@ func (t *task) grace() time.Duration {
 	return t.x.cfg.Tuning.DefaultGrace
 }
 
-// run runs the partitions, stores the result object and sends the terminal update.
+// run runs the partitions, stores what they leave and sends the terminal update.
 func (t *task) run() {
 	defer close(t.done)
 	if t.launch.Limits.Disk > 0 {
 		t.x.store.cache.limited()
+	}
+	if t.segments != nil {
+		t.runInSegments()
+		return
 	}
 	results := make([]tasklet.Result, 0, len(t.launch.Partitions))
 	var last *partition
@@ -99,15 +116,41 @@ func (t *task) run() {
 		if last != nil {
 			last.remove()
 		}
-		p := newPartition(t, spec)
-		t.enter(p)
-		results = append(results, p.run())
-		p.cancel(nil)
-		last = p
+		last = newPartition(t, spec)
+		results = append(results, t.runOne(last))
 	}
 	t.enter(nil)
 	t.forgetSecrets()
 	t.finish(results)
+}
+
+// runInSegments commits results as they come, and leaves no files of a partition
+// when its result is on its way.
+func (t *task) runInSegments() {
+	for i, spec := range t.launch.Partitions {
+		if t.segments.room(t.ctx) != nil || t.ctx.Err() != nil {
+			break
+		}
+		began := time.Now()
+		p := newPartition(t, spec)
+		result := t.runOne(p)
+		result.Attempt = t.launch.Attempt
+		p.remove()
+		t.segments.add(i, began, result, i == len(t.launch.Partitions)-1)
+	}
+	t.enter(nil)
+	t.forgetSecrets()
+	t.spare.log.discard()
+	segment, err := t.segments.finish()
+	t.end(tasklet.StatusData{Segment: segment}, err)
+}
+
+func (t *task) runOne(p *partition) tasklet.Result {
+	t.enter(p)
+	result := p.run()
+	p.cancel(nil)
+	t.tally.add(&result)
+	return result
 }
 
 // enter makes p the one that runs; a kill for it may have come already.
@@ -180,7 +223,7 @@ func (t *task) processStarted() {
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		if !t.ended {
-			t.update(mesos.TASK_RUNNING, "", nil, false)
+			t.update(mesos.TASK_RUNNING, "", tasklet.StatusData{}, nil)
 		}
 	})
 }
@@ -200,29 +243,68 @@ func (t *task) finish(results []tasklet.Result) {
 	if !stored {
 		t.x.log.Error("result object not stored", "task", t.launch.TaskID, "error", err)
 	}
-	t.x.box.keepLogs(t.logs)
+	t.end(tasklet.StatusData{Results: results, Stored: stored}, nil)
+}
+
+// end sends the terminal update; lost says that results are not in storage.
+func (t *task) end(status tasklet.StatusData, lost error) {
+	if os.Remove(t.logs) != nil { // there are some
+		t.x.box.keepLogs(t.logs)
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.ended = true
 	if t.running != nil {
 		t.running.Stop()
 	}
-	state, message := t.verdict(results)
+	state, message := t.verdict()
+	if lost != nil {
+		message = "results not stored: " + printable(lost.Error(), 500)
+		if state == mesos.TASK_FINISHED {
+			state = mesos.TASK_FAILED
+		}
+	}
 	t.x.log.Info("ended", "task", t.launch.TaskID, "state", state, "message", message)
-	t.update(state, message, results, stored)
+	t.update(state, message, status, nil)
+}
+
+// committed tells of a stored segment.
+func (t *task) committed(g *tasklet.Segment, acknowledged func()) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.running != nil {
+		t.running.Stop()
+	}
+	t.update(mesos.TASK_RUNNING, "", tasklet.StatusData{Segment: g}, acknowledged)
+}
+
+// place stores what a partition leaves: small objects in the segment, where the task
+// has one, and others by themselves. An object begins at the offset.
+func (t *task) place(ctx context.Context, u upload) (key string, offset int64, err error) {
+	if t.segments != nil && u.size <= tasklet.MaxInSegment {
+		return t.segments.put(u.body, u.size)
+	}
+	key, err = t.x.store.uploadAnywhere(ctx, u)
+	return key, 0, err
+}
+
+// tally counts results.
+type tally struct {
+	succeeded int
+	first     *tasklet.Result // the first that did not succeed
+}
+
+func (a *tally) add(r *tasklet.Result) {
+	if r.Outcome == tasklet.Succeeded {
+		a.succeeded++
+	} else if a.first == nil {
+		a.first = r
+	}
 }
 
 // verdict sums up the results. With mu held.
-func (t *task) verdict(results []tasklet.Result) (mesos.TaskState, string) {
-	total, succeeded := len(t.launch.Partitions), 0
-	var first *tasklet.Result
-	for i := range results {
-		if results[i].Outcome == tasklet.Succeeded {
-			succeeded++
-		} else if first == nil {
-			first = &results[i]
-		}
-	}
+func (t *task) verdict() (mesos.TaskState, string) {
+	total, succeeded, first := len(t.launch.Partitions), t.tally.succeeded, t.tally.first
 	if succeeded == total {
 		return mesos.TASK_FINISHED, "succeeded"
 	}
@@ -246,16 +328,15 @@ func (t *task) verdict(results []tasklet.Result) (mesos.TaskState, string) {
 }
 
 // update queues a status update. With mu held, so that none follows the terminal one.
-func (t *task) update(state mesos.TaskState, message string, results []tasklet.Result, stored bool) {
-	status := tasklet.StatusData{
-		Sandbox: t.x.cfg.Directory,
-		Log:     "logs/" + filepath.Base(t.logs) + "/%d.log",
-		Results: results,
-		Stored:  stored,
-	}
+func (t *task) update(state mesos.TaskState, message string, status tasklet.StatusData, acknowledged func()) {
+	status.Sandbox = t.x.cfg.Directory
+	status.Log = "logs/" + filepath.Base(t.logs) + "/%d.log"
 	data, err := json.Marshal(status)
 	if err != nil || len(data) > tasklet.MaxStatusData {
-		status.Results, status.InStorage = nil, stored
+		status.Results, status.InStorage = nil, status.Stored
+		if g := status.Segment; g != nil && len(g.Failed) > 0 {
+			g.Failed, g.More = nil, true
+		}
 		data, _ = json.Marshal(status)
 	}
 	update := mesos.TaskStatus{
@@ -266,7 +347,7 @@ func (t *task) update(state mesos.TaskState, message string, results []tasklet.R
 	if message != "" {
 		update.Message = &message
 	}
-	t.x.outbox.add(update)
+	t.x.outbox.add(update, acknowledged)
 }
 
 // remove removes all files but the logs.

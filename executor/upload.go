@@ -36,6 +36,26 @@ func (s *store) upload(ctx context.Context, u upload) error {
 	})
 }
 
+// uploadAnywhere stores an object at its target or, where it has none, where the
+// leader wants it, and gives its key.
+func (s *store) uploadAnywhere(ctx context.Context, u upload) (key string, err error) {
+	if u.target.Key == "" {
+		if u.target, err = s.target(ctx, u.taskID, u.request); err != nil {
+			return "", err
+		}
+	}
+	return u.target.Key, s.upload(ctx, u)
+}
+
+// target asks the leader for a place for an object.
+func (s *store) target(ctx context.Context, taskID string, r tasklet.Request) (tasklet.Target, error) {
+	g, err := s.broker.ask(ctx, s.tune, taskID, r)
+	if err == nil && g.Key == "" {
+		err = &deniedError{"it gave no place for the " + string(r.Role)}
+	}
+	return tasklet.Target{Key: g.Key, URL: g.URL, Header: g.Header}, err
+}
+
 const (
 	signBatch     = 20 // part URLs asked for at once
 	parallelParts = 3

@@ -1,6 +1,8 @@
 package flow
 
 import (
+	"fmt"
+
 	"github.com/google/cel-go/cel"
 	"github.com/google/cel-go/common/types"
 	"github.com/google/cel-go/common/types/ref"
@@ -13,6 +15,7 @@ type activation struct {
 	item    Type
 	meter   meter
 	missing *NotSetError // the last name that was asked for and not there
+	many    *manyValue   // the last that was read
 }
 
 // Parent implements interpreter.Activation.
@@ -41,6 +44,9 @@ func (a *activation) ResolveName(name string) (any, bool) {
 }
 
 func (a *activation) param(name string) (ref.Val, bool) {
+	if v, ok := a.flow.fixed[outputName{name: name}]; ok {
+		return v, true
+	}
 	p, ok := a.flow.Param(name)
 	v, given := a.scope.Params[name]
 	if !ok || !given || v == nil {
@@ -75,13 +81,36 @@ func (a *activation) step(id string) (ref.Val, bool) {
 }
 
 func (a *activation) output(step *Step, result StepResult, name string) (ref.Val, bool) {
+	if v, ok := a.flow.fixed[outputName{step.ID, name}]; ok {
+		return a.note(v), true
+	}
 	v, ok := result.Outputs[name]
 	if !ok || v == nil {
 		a.missing = &NotSetError{Step: step.ID, Output: name, Status: result.Status}
 		return nil, false
 	}
-	t, _ := step.OutputType(name)
-	return t.toCEL(v), true
+	return a.note(step.outputToCEL(name, v)), true
+}
+
+// note remembers an output that is a Many.
+func (a *activation) note(v ref.Val) ref.Val {
+	if many, ok := v.(manyValue); ok {
+		a.many = &many
+	}
+	return v
+}
+
+// outputName names an output of a step; without a step, a parameter.
+type outputName struct{ step, name string }
+
+func (s *Step) outputToCEL(name string, v any) ref.Val {
+	if s.ForEach != nil {
+		if many, ok := AsMany(v); ok {
+			return manyValue{fmt.Sprintf("steps.%s.outputs.%s", s.ID, name), many}
+		}
+	}
+	t, _ := s.OutputType(name)
+	return t.toCEL(v)
 }
 
 // OutputType is the type of an output as expressions see it: with for_each, a list

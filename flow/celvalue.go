@@ -3,6 +3,7 @@ package flow
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -216,6 +217,8 @@ func fromCEL(v ref.Val, budget *int) (any, error) {
 		return v.UTC().Format(time.RFC3339Nano), nil
 	case record:
 		return nil, fmt.Errorf("an object cannot be used as a value")
+	case manyValue:
+		return nil, errors.New(v.tooMany())
 	case traits.Lister:
 		return listFromCEL(v, budget)
 	case traits.Mapper:

@@ -118,7 +118,7 @@ func (c *checker) checkAnew(source string, at site) (expr *Expr, reads []string,
 		return nil, nil, syntaxFaults(source, issues)
 	}
 	w := &referenceWalk{c: c, at: at, source: source, info: parsed.NativeRep().SourceInfo()}
-	w.visit(parsed.NativeRep().Expr(), map[string]bool{})
+	walk(w, parsed.NativeRep().Expr(), nil)
 	if len(w.faults) > 0 {
 		return nil, w.reads, w.faults
 	}
@@ -151,82 +151,17 @@ func (w *referenceWalk) fault(id int64, message, hint string) {
 	w.faults = append(w.faults, fault{offset, message, hint})
 }
 
-func (w *referenceWalk) visit(e ast.Expr, locals map[string]bool) {
-	switch e.Kind() {
-	case ast.SelectKind:
-		if root, path, ok := fieldPath(e); ok && !locals[root] && isRoot(root) {
-			w.reference(e, root, path)
-			return
-		}
-		w.visit(e.AsSelect().Operand(), locals)
-	case ast.IdentKind:
-		if name := e.AsIdent(); !locals[name] {
-			w.ident(e, name)
-		}
-	case ast.CallKind:
-		if e.AsCall().IsMemberFunction() {
-			w.target(e, locals)
-		}
-		for _, arg := range e.AsCall().Args() {
-			w.visit(arg, locals)
-		}
-	case ast.ListKind:
-		for _, element := range e.AsList().Elements() {
-			w.visit(element, locals)
-		}
-	case ast.MapKind:
-		for _, entry := range e.AsMap().Entries() {
-			w.visit(entry.AsMapEntry().Key(), locals)
-			w.visit(entry.AsMapEntry().Value(), locals)
-		}
-	case ast.StructKind:
-		w.fault(e.ID(), fmt.Sprintf("there is no type %q to make", clip(e.AsStruct().TypeName())), "")
-	case ast.ComprehensionKind:
-		w.comprehension(e.AsComprehension(), locals)
-	}
-}
-
-// target visits x of x.f(), which may be the first half of a name such as
-// math.least.
-func (w *referenceWalk) target(e ast.Expr, locals map[string]bool) {
-	target := e.AsCall().Target()
-	if target.Kind() != ast.IdentKind || locals[target.AsIdent()] || !contained(namespaces, target.AsIdent()) {
-		w.visit(target, locals)
-		return
-	}
-	if name := target.AsIdent() + "." + e.AsCall().FunctionName(); !contained(functionNames, name) {
+// namespace checks the first half of a name such as math.least.
+func (w *referenceWalk) namespace(e ast.Expr) {
+	name := e.AsCall().Target().AsIdent() + "." + e.AsCall().FunctionName()
+	if !contained(functionNames, name) {
 		w.unknown(e, fmt.Sprintf("unknown function %q", name), name, functionNames)
 	}
 }
 
-// namespaces are first halves of names of functions, here and elsewhere in CEL.
-var namespaces = []string{"base64", "lists", "math", "sets", "strings"}
-
-func (w *referenceWalk) comprehension(c ast.ComprehensionExpr, locals map[string]bool) {
-	w.visit(c.IterRange(), locals)
-	w.visit(c.AccuInit(), locals)
-	inner := map[string]bool{c.AccuVar(): true, c.IterVar(): true, c.IterVar2(): true}
-	for name := range locals { //workflowcheck:ignore
-		inner[name] = true
-	}
-	w.visit(c.LoopCondition(), inner)
-	w.visit(c.LoopStep(), inner)
-	w.visit(c.Result(), inner)
+func (w *referenceWalk) structure(e ast.Expr) {
+	w.fault(e.ID(), fmt.Sprintf("there is no type %q to make", clip(e.AsStruct().TypeName())), "")
 }
-
-// fieldPath takes a.b.c apart.
-func fieldPath(e ast.Expr) (root string, path []ast.Expr, ok bool) {
-	for e.Kind() == ast.SelectKind {
-		path = append([]ast.Expr{e}, path...)
-		e = e.AsSelect().Operand()
-	}
-	if e.Kind() != ast.IdentKind {
-		return "", nil, false
-	}
-	return e.AsIdent(), path, true
-}
-
-func isRoot(name string) bool { return name == "params" || name == "steps" || name == "run" }
 
 func (w *referenceWalk) ident(e ast.Expr, name string) {
 	switch {

@@ -122,6 +122,9 @@ func arguments(call interpreter.InterpretableCall, frame *interpreter.ExecutionF
 		if types.IsUnknownOrError(args[i]) {
 			return nil, args[i]
 		}
+		if many, ok := args[i].(manyValue); ok {
+			return nil, many.refuse()
+		}
 	}
 	return args, nil
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/google/cel-go/cel"
 	"github.com/google/cel-go/common/env"
 	"github.com/google/cel-go/common/overloads"
+	"github.com/google/cel-go/common/types/ref"
 )
 
 // Expr is one CEL expression. It evaluates only as part of a Flow that came from
@@ -52,6 +53,35 @@ func (e *NotSetError) Error() string {
 // as int64. It takes bounded time and memory. The error wraps a *NotSetError when
 // an output is missing.
 func (e *Expr) Eval(s Scope) (any, error) {
+	v, many, err := e.evalOrMany(s)
+	if many != nil {
+		return nil, e.wrap(errors.New(many.tooMany()))
+	}
+	return v, err
+}
+
+// evalOrMany is Eval, but for an expression that gives a Many.
+func (e *Expr) evalOrMany(s Scope) (any, *manyValue, error) {
+	result, err := e.run(s)
+	if err != nil {
+		return nil, nil, err
+	}
+	if many, ok := result.(manyValue); ok {
+		return nil, &many, nil
+	}
+	budget := maxResult
+	v, err := fromCEL(result, &budget)
+	if err != nil {
+		return nil, nil, e.wrap(err)
+	}
+	if v, err = e.Type.convertResult(v); err != nil && e.Type != Any {
+		return nil, nil, e.wrap(err)
+	}
+	return v, nil, nil
+}
+
+// run gives the value as CEL has it.
+func (e *Expr) run(s Scope) (ref.Val, error) {
 	if e.flow == nil || e.flow.programs == nil {
 		return nil, errors.New("flow: the expression is not part of a flow")
 	}
@@ -62,20 +92,21 @@ func (e *Expr) Eval(s Scope) (any, error) {
 	a := &activation{flow: e.flow, scope: s, item: e.Item, meter: meter{left: MaxEvaluationCost}}
 	result, _, err := program.Eval(a)
 	if err != nil {
-		if a.missing != nil && strings.Contains(err.Error(), "no such key") {
-			err = a.missing
-		}
-		return nil, e.wrap(tidy(err))
+		return nil, e.wrap(a.blame(err))
 	}
-	budget := maxResult
-	v, err := fromCEL(result, &budget)
-	if err != nil {
-		return nil, e.wrap(err)
+	return result, nil
+}
+
+// blame puts an error of cel-go's into words, by what the expression had read.
+func (a *activation) blame(err error) error {
+	text := err.Error()
+	switch {
+	case a.missing != nil && strings.Contains(text, "no such key"):
+		err = a.missing
+	case a.many != nil && strings.Contains(text, "no such overload"):
+		return errors.New(a.many.tooMany())
 	}
-	if v, err = e.Type.convert(v); err != nil && e.Type != Any {
-		return nil, e.wrap(err)
-	}
-	return v, nil
+	return tidy(err)
 }
 
 // EvalBool evaluates a condition, such as a step's When.

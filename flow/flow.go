@@ -10,6 +10,8 @@ import (
 	"io/fs"
 	"time"
 
+	"github.com/google/cel-go/common/types/ref"
+
 	"github.com/baas-batch/baas/tasklet"
 )
 
@@ -66,6 +68,7 @@ type Flow struct {
 	Priority  int        `json:"priority,omitempty"`
 
 	programs *programs
+	fixed    map[outputName]ref.Val // of a Template: values that do not change, as CEL has them
 }
 
 // Notify says whom to tell of what. It is kept for the alerts, which read it
@@ -101,6 +104,13 @@ type Step struct {
 
 	ForEach  *ForEach `json:"for_each,omitempty"` // nil for a plain step, which is one partition
 	Parallel int      `json:"parallel,omitempty"` // partitions at the same time; 0 for no limit
+	// MinSuccess is nil when all partitions must succeed. With FailFast the step ends
+	// as soon as it cannot be reached any more.
+	MinSuccess *MinSuccess `json:"min_success,omitempty"`
+	FailFast   bool        `json:"fail_fast,omitempty"`
+	// Reduce is a step with for_each whose results this one gets, beside With: as the
+	// inputs that ReduceInputs names. It is one of Needs.
+	Reduce string `json:"reduce,omitempty"`
 
 	// Exactly one of Shell and Args is set, as in tasklet.Launch.
 	Shell string   `json:"shell,omitempty"`
@@ -169,13 +179,20 @@ type Binding struct {
 	Pattern string `json:"pattern,omitempty"` // RE2, matched against the whole of a text
 }
 
-// ForEach gives the items of a step's partitions: a list, or a range of integers.
+// ForEach gives the items of a step's partitions: a list, a range of integers, or
+// something in storage.
 type ForEach struct {
 	List *Value `json:"list,omitempty"`
 	// From and To are both set for a range, which includes both ends.
 	From *Value `json:"from,omitempty"`
 	To   *Value `json:"to,omitempty"`
-	Item Type   `json:"item"` // type of one item
+	// Lines and Values are files, of text lines and of one JSON value a line; Files
+	// is a directory; Objects is a prefix below the owner's part of the store.
+	Lines   *Value `json:"lines,omitempty"`
+	Values  *Value `json:"values,omitempty"`
+	Files   *Value `json:"files,omitempty"`
+	Objects *Value `json:"objects,omitempty"`
+	Item    Type   `json:"item"` // type of one item
 }
 
 // Options of Parse.

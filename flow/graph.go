@@ -14,7 +14,7 @@ func (p *parser) needs(d *draft) {
 			return
 		}
 		if id, ok := p.text(n, "needs"); ok {
-			p.need(d, n, id)
+			p.need(d, n, "needs", id)
 		}
 	}
 	list := p.flow.Steps
@@ -28,17 +28,20 @@ func (p *parser) needs(d *draft) {
 	}
 }
 
-func (p *parser) need(d *draft, n *yaml.Node, id string) {
+// need notes a step that another one waits for, and tells whether it may.
+func (p *parser) need(d *draft, n *yaml.Node, field, id string) bool {
 	switch {
 	case !p.checker.isStep[id]:
-		p.misspelt(n, fmt.Sprintf("needs: unknown step %q", clip(id)), id, p.checker.stepNames(d.site.onExit))
+		p.misspelt(n, fmt.Sprintf("%s: unknown step %q", field, clip(id)), id, p.checker.stepNames(d.site.onExit))
 	case d.site.onExit && !p.checker.onExit[id]:
-		p.node(n, fmt.Sprintf("needs: on_exit runs after %q anyway", id), "leave it out")
+		p.node(n, fmt.Sprintf("%s: on_exit runs after %q anyway", field, id), "leave it out")
 	case !d.site.onExit && p.checker.onExit[id]:
-		p.node(n, fmt.Sprintf("needs: step %q of on_exit runs after this one", id), "")
+		p.node(n, fmt.Sprintf("%s: step %q of on_exit runs after this one", field, id), "")
 	default:
 		d.explicit[id] = true
+		return true
 	}
+	return false
 }
 
 // cycles reports every group of steps that wait for one another, once, at its

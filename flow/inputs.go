@@ -15,6 +15,7 @@ func (p *parser) with(d *draft, at site) {
 		}
 		return
 	}
+	gathered := p.reduceTasklet(d)
 	given := map[string]entry{}
 	for _, e := range d.with {
 		given[e.name] = e
@@ -26,6 +27,7 @@ func (p *parser) with(d *draft, at site) {
 	for _, in := range d.tasklet.Inputs {
 		e, ok := given[in.Name]
 		switch {
+		case contained(gathered, in.Name):
 		case ok:
 			d.step.With = append(d.step.With, p.input(d, in, e, at))
 		case in.Default != nil && !p.room(len(in.Default)):

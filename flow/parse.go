@@ -47,8 +47,8 @@ type parser struct {
 // later are fields that other versions know.
 var (
 	laterFlow = later("after", "calendar", "locks", "on_failure", "pools", "restartable", "schedule", "secrets", "start_limit")
-	laterStep = later("allow_start_if_complete", "app", "approval", "fail_fast", "locks",
-		"loop", "min_success", "on_failure", "pools", "ports", "reduce", "repartition", "restartable",
+	laterStep = later("allow_start_if_complete", "app", "approval", "locks",
+		"loop", "on_failure", "pools", "ports", "repartition", "restartable",
 		"start_limit", "wait")
 )
 

@@ -39,8 +39,17 @@ func (s *Step) link(f *Flow) {
 				v.link(f)
 			}
 		}
+		for _, source := range s.ForEach.sources() {
+			if v := *source.value; v != nil {
+				v.link(f)
+			}
+		}
 	}
-	for _, bindings := range [][]Binding{s.With, s.Env} {
+	linkBindings(f, s.With, s.Env)
+}
+
+func linkBindings(f *Flow, lists ...[]Binding) {
+	for _, bindings := range lists {
 		for i := range bindings {
 			bindings[i].Value.link(f)
 		}

@@ -32,6 +32,9 @@ func (p *parser) resolve() {
 		if d.forEach != nil {
 			inner.item = d.step.ForEach.Item
 		}
+		if d.reduce != nil {
+			p.reduce(d)
+		}
 		p.with(d, inner)
 		p.envOf(d, inner)
 		p.needs(d)
@@ -143,78 +146,6 @@ func (p *parser) when(d *draft) *Expr {
 
 func stripMarks(s string) string {
 	return strings.NewReplacer(openMark, "", closeMark, "").Replace(s)
-}
-
-// forEach reads the items of a step and gives their type.
-func (p *parser) forEach(d *draft) Type {
-	n, each := d.forEach, d.step.ForEach
-	if n.Kind == yaml.MappingNode {
-		p.forEachRange(d, n)
-		return Int
-	}
-	v, t := p.value(d, n, "for_each", List, d.site)
-	each.List = &v
-	if n.Kind == yaml.SequenceNode && len(n.Content) == 0 {
-		p.node(n, "for_each: the list is empty", "")
-	}
-	elem, ok := t.Elem()
-	if !ok {
-		return Any
-	}
-	return elem
-}
-
-func (p *parser) forEachRange(d *draft, n *yaml.Node) {
-	each := d.step.ForEach
-	end := func(target **Value, name string) func(*yaml.Node) {
-		return func(n *yaml.Node) {
-			v, _ := p.value(d, n, "for_each "+name, Int, d.site)
-			*target = &v
-		}
-	}
-	p.fields(n, "for_each", append([]field{
-		{"from", end(&each.From, "from")},
-		{"to", end(&each.To, "to")},
-	}, later("by", "files", "items", "lines", "manifest", "prefix", "step")...))
-	for _, missing := range []struct {
-		name  string
-		value *Value
-	}{{"from", each.From}, {"to", each.To}} {
-		if missing.value == nil && p.isRange(n) {
-			p.node(n, fmt.Sprintf("for_each: the range has no %q", missing.name), "write {from: 1, to: 10}")
-		}
-	}
-	from, to := literalInt(each.From), literalInt(each.To)
-	if from != nil && to != nil {
-		switch count := *to - *from + 1; {
-		case count < 1:
-			p.node(n, fmt.Sprintf("for_each: the range from %d to %d is empty", *from, *to), "")
-		case count > MaxPartitions:
-			p.node(n, fmt.Sprintf("for_each: %d items, at most %d are allowed", count, MaxPartitions), "")
-		}
-	}
-}
-
-func (p *parser) isRange(n *yaml.Node) bool {
-	pairs := p.pairs(n)
-	for _, pair := range pairs {
-		if pair.key.Value == "from" || pair.key.Value == "to" {
-			return true
-		}
-	}
-	return len(pairs) == 0
-}
-
-func literalInt(v *Value) *int64 {
-	if v == nil || v.Literal == nil {
-		return nil
-	}
-	decoded, err := decodeJSON(v.Literal)
-	n, ok := decoded.(int64)
-	if err != nil || !ok {
-		return nil
-	}
-	return &n
 }
 
 // value reads a value of the file that may hold expressions. When want is not Any,

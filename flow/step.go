@@ -21,11 +21,13 @@ type draft struct {
 	needs    []*yaml.Node
 	when     *yaml.Node
 	forEach  *yaml.Node
+	reduce   *yaml.Node
 	with     []entry
 	env      []entry
 	tasklet  *Tasklet // nil for `run:`
 	taskNode *yaml.Node
 	own      settings
+	gathered []string        // inputs that reduce gives
 	implied  map[string]bool // steps that the expressions read
 	explicit map[string]bool
 }
@@ -45,13 +47,16 @@ func (p *parser) step(id string, key, value *yaml.Node) *draft {
 		d.step.unsure = true
 		return d
 	}
-	var run, outputs, parallel, env, secrets *yaml.Node
+	var run, outputs, parallel, minSuccess, failFast, env, secrets *yaml.Node
 	ok := p.fields(value, what, append(append([]field{
 		{"description", func(n *yaml.Node) { d.step.Description, _ = p.text(n, "description") }},
 		{"needs", func(n *yaml.Node) { p.elements(n, "needs", true, func(e *yaml.Node) { d.needs = append(d.needs, e) }) }},
 		{"when", func(n *yaml.Node) { d.when = n }},
 		{"for_each", func(n *yaml.Node) { d.forEach = n }},
+		{"reduce", func(n *yaml.Node) { d.reduce = n }},
 		{"parallel", func(n *yaml.Node) { parallel = n }},
+		{"min_success", func(n *yaml.Node) { minSuccess = n }},
+		{"fail_fast", func(n *yaml.Node) { failFast = n }},
 		{"run", func(n *yaml.Node) { run = n }},
 		{"tasklet", func(n *yaml.Node) { d.taskNode = n }},
 		{"with", func(n *yaml.Node) { d.with = p.withEntries(n) }},
@@ -66,6 +71,12 @@ func (p *parser) step(id string, key, value *yaml.Node) *draft {
 	p.commandOf(d, what, run, outputs, p.isLater(value))
 	if parallel != nil {
 		p.parallel(d, parallel)
+	}
+	if minSuccess != nil {
+		p.minSuccess(d, minSuccess)
+	}
+	if failFast != nil {
+		p.failFast(d, failFast)
 	}
 	d.env = p.env
 	if env != nil {
@@ -92,8 +103,8 @@ func (p *parser) isLater(n *yaml.Node) bool {
 
 func (p *parser) parallel(d *draft, n *yaml.Node) {
 	v, ok := p.whole(n, "parallel", 1, MaxPartitions)
-	if ok && d.forEach == nil {
-		p.node(n, "parallel: the step has no for_each", "leave parallel out, or add for_each")
+	if ok {
+		p.needsForEach(d, n, "parallel")
 	}
 	d.step.Parallel = int(v)
 }

@@ -229,7 +229,32 @@ func (t Type) convertList(v any) (any, error) {
 	}
 	out := make([]any, len(list))
 	for i, e := range list {
+		if e == nil && elem != File && elem != Directory {
+			continue // holds the place of an output that a partition does not have
+		}
 		converted, err := elem.convert(e)
+		if err != nil {
+			return nil, fmt.Errorf("element %d: %w", i, err)
+		}
+		out[i] = converted
+	}
+	return out, nil
+}
+
+// convertResult is convert for what an expression gives: lists of files may have gaps
+// too, until it is known what becomes of them.
+func (t Type) convertResult(v any) (any, error) {
+	elem, isType := t.Elem()
+	list, isList := v.([]any)
+	if !isType || !isList {
+		return t.convert(v)
+	}
+	out := make([]any, len(list))
+	for i, e := range list {
+		if e == nil {
+			continue
+		}
+		converted, err := elem.convertResult(e)
 		if err != nil {
 			return nil, fmt.Errorf("element %d: %w", i, err)
 		}
@@ -412,9 +437,10 @@ func clip(s string) string {
 // oneLine is clip for an expression, which may have lines, outside of quotes.
 func oneLine(s string) string { return clip(strings.Join(strings.Fields(s), " ")) }
 
+// sortedKeys is how code that workflows call goes over a map.
 func sortedKeys[V any](m map[string]V) []string {
 	keys := make([]string, 0, len(m))
-	for k := range m { //workflowcheck:ignore
+	for k := range m {
 		keys = append(keys, k)
 	}
 	slices.Sort(keys)

@@ -113,63 +113,6 @@ func (b Binding) Eval(s Scope) (any, error) {
 	return v, nil
 }
 
-// Items is what a for_each goes over. A range is not unfolded.
-type Items struct {
-	List []any `json:"list,omitempty"`
-	From int64 `json:"from,omitempty"` // of a range, when List is nil
-	N    int   `json:"n"`
-}
-
-// Len is the number of items.
-func (i Items) Len() int { return i.N }
-
-// At gives the item at an index from 0.
-func (i Items) At(index int) any {
-	if i.List != nil {
-		return i.List[index]
-	}
-	return i.From + int64(index)
-}
-
-// Eval gives the items; more than MaxPartitions are an error.
-func (e *ForEach) Eval(s Scope) (Items, error) {
-	if e.List == nil {
-		return e.evalRange(s)
-	}
-	v, err := e.List.Eval(s)
-	if err != nil {
-		return Items{}, fmt.Errorf("for_each: %w", err)
-	}
-	converted, err := listOf(e.Item).convert(v)
-	if err != nil {
-		return Items{}, fmt.Errorf("for_each: %w", err)
-	}
-	list := converted.([]any)
-	if len(list) > MaxPartitions {
-		return Items{}, fmt.Errorf("for_each: %d items, at most %d are allowed", len(list), MaxPartitions)
-	}
-	return Items{List: list, N: len(list)}, nil
-}
-
-func (e *ForEach) evalRange(s Scope) (Items, error) {
-	if e.From == nil || e.To == nil {
-		return Items{}, errors.New("flow: for_each has no items")
-	}
-	var ends [2]int64
-	for i, end := range []*Value{e.From, e.To} {
-		v, err := Binding{Name: "for_each", Type: Int, Value: *end}.Eval(s)
-		if err != nil {
-			return Items{}, err
-		}
-		ends[i] = v.(int64)
-	}
-	n := ends[1] - ends[0] + 1
-	if n > MaxPartitions {
-		return Items{}, fmt.Errorf("for_each: %d items, at most %d are allowed", n, MaxPartitions)
-	}
-	return Items{From: ends[0], N: int(max(n, 0))}, nil
-}
-
 // piece is a part of a scalar before it is checked: literal text, or the source
 // of an expression and where it begins in the scalar.
 type piece struct {

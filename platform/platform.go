@@ -15,6 +15,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime/pprof"
 	"strconv"
 	"sync"
 	"time"
@@ -124,7 +125,9 @@ func Start(ctx context.Context, cfg Config) (_ *Platform, err error) {
 		{"Mesos", p.startMesos},
 		{"worker", p.startWorker},
 	} {
-		if err := part.start(ctx); err != nil {
+		// In a profile, each part's goroutines are known by its name.
+		pprof.Do(ctx, pprof.Labels("part", part.name), func(ctx context.Context) { err = part.start(ctx) })
+		if err != nil {
 			return nil, fmt.Errorf("%s: %w", part.name, err)
 		}
 	}

@@ -235,20 +235,42 @@ func stepOf(a Activity) string {
 // divideActive tells what runs from what waits for an offer, by the last heartbeats:
 // they are a second or two old, so the workflow's own count bounds them.
 func divideActive(run *Run) {
-	placed, ended := map[string]int{}, map[string]int{}
+	type sum struct{ placed, ended, failed, killed int }
+	steps := map[string]sum{}
 	for _, a := range run.Activities {
-		ended[a.Step] += a.Details.Done
-		for _, t := range a.Details.Tasks {
-			if t.Held == nil {
-				placed[a.Step] += t.Count
+		one := steps[a.Step]
+		d := &a.Details
+		one.ended += d.Done
+		if d.Range != nil {
+			one.placed += d.Range.Running
+			one.failed += d.Range.Failed
+			one.killed += d.Range.Killed
+		} else {
+			for _, t := range d.Tasks {
+				if t.Held == nil {
+					one.placed += t.Count
+				}
 			}
 		}
+		steps[a.Step] = one
 	}
 	for i := range run.Steps {
 		s := &run.Steps[i]
-		s.Running = min(placed[s.ID], s.Active)
-		s.Waiting = max(0, s.Active-s.Running-ended[s.ID])
+		one := steps[s.ID]
+		s.Running = min(one.placed, s.Active)
+		s.Waiting = max(0, s.Active-s.Running-one.ended)
+		if many(run, s.ID) {
+			// The workflow hears of a range's partitions when it ends.
+			s.Active = max(0, s.Active-one.ended)
+			s.Failed += one.failed
+			s.Done = min(s.Done+one.ended-one.failed-one.killed, s.Partitions-s.Failed)
+		}
 	}
+}
+
+// many tells whether a step has ranges under way.
+func many(run *Run, step string) bool {
+	return slices.ContainsFunc(run.Activities, func(a Activity) bool { return a.Step == step && a.Details.Range != nil })
 }
 
 // Watch describes a run again and again until it has ended: the last state given

@@ -75,10 +75,9 @@ func (e *explainer) activity(out *StepExplanation, a *Activity) {
 	if t := pending.GetLastHeartbeatTime(); t != nil {
 		heard = t.AsTime()
 	}
-	placed := map[int]bool{}
 	for _, t := range a.Details.Tasks {
 		p := e.placed(out.ID, a, t, since, heard)
-		if e.options.Partition >= 0 && (e.options.Partition < t.First || e.options.Partition >= t.First+t.Count) {
+		if e.options.Partition >= 0 && !t.Holds(e.options.Partition) {
 			continue
 		}
 		if t.Held != nil {
@@ -86,16 +85,16 @@ func (e *explainer) activity(out *StepExplanation, a *Activity) {
 		} else {
 			out.Tasks = append(out.Tasks, p)
 		}
-		for i := t.First; i < t.First+t.Count; i++ {
-			placed[i] = true
-		}
 	}
-	rest := slices.DeleteFunc(slices.Clone(indexes), func(i int) bool { return placed[i] })
+	done := a.Details.Range.Ended()
+	rest := slices.DeleteFunc(slices.Clone(indexes), func(i int) bool {
+		return done(i) || slices.ContainsFunc(a.Details.Tasks, func(t api.TaskDetail) bool { return t.Holds(i) })
+	})
 	if n := a.Details.Replaced; n > 0 {
 		out.lose(Loss{Partitions: spans(indexes), Count: n, Reason: a.Details.Reason})
 	}
 	count := len(rest)
-	if e.options.Partition < 0 {
+	if e.options.Partition < 0 && a.Details.Range == nil {
 		count = max(0, count-a.Details.Done)
 	}
 	switch {
@@ -143,18 +142,16 @@ func (e *explainer) pending(id string) *workflowpb.PendingActivityInfo {
 }
 
 // indexes are the partitions of an activity.
-func (e *explainer) indexes(a *Activity) (out []int) {
+func (e *explainer) indexes(a *Activity) []int {
 	if l := e.journal.launches[a.ID]; l != nil {
-		for _, p := range l.Partitions {
-			out = append(out, p.Index)
-		}
+		return l.indexes()
 	}
-	return out
+	return nil
 }
 
 func (e *explainer) placed(step string, a *Activity, t api.TaskDetail, since, heard time.Time) Placed {
 	p := Placed{
-		Partitions: Span{t.First, t.First + max(t.Count, 1) - 1}, Attempt: a.Details.Attempt,
+		Partitions: Span{t.First, t.Last()}, Attempt: cmp.Or(t.Attempt, a.Details.Attempt),
 		State: t.State, Agent: a.agent(t), Since: since, Progress: t.Progress, Heard: heard,
 	}
 	if t.UnreachableSince != nil {
@@ -197,6 +194,9 @@ func (e *explainer) failed(out *StepExplanation) {
 	out.Failures = len(failures)
 	if out.Failures > 0 {
 		out.Failure = failures[0]
+		if e.options.Partition < 0 {
+			out.Failures = max(out.Failures, out.Failed) // of many, the first ones are told
+		}
 		return
 	}
 	if out.Status == api.StatusFailed && e.options.Partition < 0 {

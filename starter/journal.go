@@ -65,7 +65,24 @@ type launched struct {
 	Partitions []struct {
 		Index int `json:"i"`
 	} `json:"partitions"`
+	Range *struct {
+		First int `json:"first"`
+		Count int `json:"count"`
+	} `json:"range"`
 	scheduled time.Time
+}
+
+// indexes are the partitions of the activity.
+func (l *launched) indexes() (out []int) {
+	for _, p := range l.Partitions {
+		out = append(out, p.Index)
+	}
+	if l.Range != nil {
+		for i := range l.Range.Count {
+			out = append(out, l.Range.First+i)
+		}
+	}
+	return out
 }
 
 // partitionTry is the last attempt of one partition.
@@ -131,6 +148,9 @@ func (j *journal) take(event *historypb.HistoryEvent, scheduled map[int64]string
 		for i := range result.Results {
 			j.settle(l, &result.Results[i], event.GetEventTime().AsTime())
 		}
+		for _, f := range result.Range.Failures {
+			j.fail(l.Step, f.Attempt, &f.Result)
+		}
 	}
 }
 
@@ -147,6 +167,13 @@ func (j *journal) launch(id string, in *launched) {
 // attemptResults is api.LaunchResult without outputs.
 type attemptResults struct {
 	Results []attemptResult `json:"results"`
+	Range   struct {
+		// Of partitions that are not tried again, the first ones.
+		Failures []struct {
+			Attempt int           `json:"attempt"`
+			Result  attemptResult `json:"result"`
+		} `json:"failures"`
+	} `json:"range"`
 }
 
 type attemptResult struct {
@@ -169,17 +196,26 @@ func (j *journal) settle(l *launched, r *attemptResult, at time.Time) {
 		return
 	}
 	retry := j.plan.step(l.Step).Retry
-	try.failed = &Failure{
-		Partition: r.Partition, Attempt: l.Attempt, Attempts: max(1, retry.Attempts),
-		Outcome: r.Outcome, ExitCode: r.ExitCode, Signal: r.Signal, Reason: r.reason(),
-		Agent: r.Agent, Started: r.Started, Ended: r.Ended, log: r.Log,
-	}
+	try.failed = j.failure(l.Step, l.Attempt, r)
 	wait, again := retry.Again(l.Attempt, tasklet.Result{Outcome: r.Outcome, ExitCode: r.ExitCode, Signal: r.Signal})
 	if again {
 		try.again = at.Add(wait)
 		return
 	}
 	j.failures[l.Step] = append(j.failures[l.Step], try.failed)
+}
+
+// fail notes a partition of a range that is not tried again.
+func (j *journal) fail(step string, attempt int, r *attemptResult) {
+	j.failures[step] = append(j.failures[step], j.failure(step, attempt, r))
+}
+
+func (j *journal) failure(step string, attempt int, r *attemptResult) *Failure {
+	return &Failure{
+		Partition: r.Partition, Attempt: attempt, Attempts: max(1, j.plan.step(step).Retry.Attempts),
+		Outcome: r.Outcome, ExitCode: r.ExitCode, Signal: r.Signal, Reason: r.reason(),
+		Agent: r.Agent, Started: r.Started, Ended: r.Ended, log: r.Log,
+	}
 }
 
 func (r *attemptResult) reason() string {

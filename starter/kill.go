@@ -3,6 +3,7 @@ package starter
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	commonpb "go.temporal.io/api/common/v1"
 	"go.temporal.io/api/workflowservice/v1"
@@ -35,6 +36,22 @@ func (c *Client) Kill(ctx context.Context, id, reason, requestedBy string) error
 		})
 		return err
 	})
+}
+
+// KillPartitions ends single partitions of a step with for_each: what runs is killed,
+// what waits never begins, and none is tried again; the step goes on. It returns when
+// the leader has the order. Errors: ErrNotFound for a run or step that is not there,
+// an *EndedError, ErrUnreachable, and what the run says where the order makes no sense.
+func (c *Client) KillPartitions(ctx context.Context, id string, request api.KillPartitionsRequest) (done api.PartitionKill, err error) {
+	run, err := c.unfinished(ctx, id)
+	if err != nil {
+		return done, err
+	}
+	if _, ok := run.Step(request.Step); !ok {
+		return done, fmt.Errorf("step %q of run %s: %w%s", request.Step, run.Run, ErrNotFound, suggest(request.Step, &run))
+	}
+	err = plainError(c.update(ctx, &run, api.UpdateKillPartitions, request, &done))
+	return done, err
 }
 
 // announceKill tells the workflow, and the run that it may relay, what the cancel

@@ -1,6 +1,7 @@
 package starter
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -42,13 +43,23 @@ func (f *follower) liveTask(ctx context.Context, a Activity, t api.TaskDetail, a
 	if agent.Endpoint == "" || agent.Sandbox == "" || t.Log == "" {
 		return nil // not started yet
 	}
-	for partition := t.First; partition < t.First+t.Count; partition++ {
-		if f.options.Partition >= 0 && partition != f.options.Partition {
+	attempt := cmp.Or(t.Attempt, a.Details.Attempt)
+	first, last := t.First, t.Last()
+	switch p := f.options.Partition; {
+	case p >= 0 && !t.Holds(p):
+		return nil
+	case p >= 0:
+		first, last = p, p
+	case t.Count > maxLive:
+		return nil // which of them runs is not known; their logs come from storage
+	}
+	for partition := first; partition <= last; partition++ {
+		if !t.Holds(partition) {
 			continue
 		}
 		id := logID{
-			key:  api.LogKey(a.Details.Prefix, partition, a.Details.Attempt, t.Generation),
-			step: a.Step, partition: partition, attempt: a.Details.Attempt, generation: t.Generation,
+			key:  api.LogKey(a.Details.Prefix, partition, attempt, t.Generation),
+			step: a.Step, partition: partition, attempt: attempt, generation: t.Generation,
 		}
 		if f.state(id).done {
 			continue
@@ -91,6 +102,9 @@ func (f *follower) liveLog(ctx context.Context, id logID, endpoint, file string)
 	}
 	return nil
 }
+
+// maxLive bounds the partitions of one task whose logs are looked for on its agent.
+const maxLive = 4
 
 // maxBlurred bounds the single bytes that one look takes from a log that is no
 // text: each costs a request.

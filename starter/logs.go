@@ -76,12 +76,13 @@ type follower struct {
 	yield    func(LogChunk) error
 	logs     map[string]*logState // by key in storage, of finished and of live logs alike
 	ended    map[string]bool      // steps that were read after their end
+	read     map[string]bool      // segments that were read, by key
 }
 
 func newFollower(o LogOptions, describe func(context.Context, string) (Run, error), store storage.Store, readLive ReadLive) *follower {
 	return &follower{
 		options: o, describe: describe, store: store, readLive: readLive,
-		logs: map[string]*logState{}, ended: map[string]bool{},
+		logs: map[string]*logState{}, ended: map[string]bool{}, read: map[string]bool{},
 	}
 }
 
@@ -136,6 +137,11 @@ func (f *follower) look(ctx context.Context, run *Run) (ended bool, err error) {
 		}
 		if err := f.archived(ctx, run, s.ID); err != nil {
 			return false, err
+		}
+		if s.ForEach {
+			if err := f.segments(ctx, api.StepPrefix(run.App, run.Run, s.ID), s.ID); err != nil {
+				return false, err
+			}
 		}
 		f.ended[s.ID] = over
 	}
@@ -195,11 +201,27 @@ func (f *follower) archived(ctx context.Context, run *Run, step string) error {
 		return cmp.Or(cmp.Compare(a.partition, b.partition), cmp.Compare(a.attempt, b.attempt), cmp.Compare(a.generation, b.generation))
 	})
 	for _, id := range found {
-		if err := f.fromStorage(ctx, id); err != nil {
+		if err := f.fromStorage(ctx, id, place{key: id.key, size: -1}); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// place is where a stored log lies: a part of an object, or all of it (size -1).
+type place struct {
+	key          string
+	offset, size int64
+}
+
+// open reads a log from one of its bytes on.
+func (f *follower) open(ctx context.Context, p place, from int64) (io.ReadCloser, error) {
+	size := p.size
+	if size >= 0 {
+		size = max(0, size-from)
+	}
+	object, _, err := f.store.Get(ctx, p.key, p.offset+from, size)
+	return object, err
 }
 
 func (f *follower) state(id logID) *logState {
@@ -213,10 +235,9 @@ func (f *follower) state(id logID) *logState {
 
 // fromStorage gives the rest of a log that is complete. A log over its limit lost
 // its middle when it ended: what was given live is then no longer its beginning.
-func (f *follower) fromStorage(ctx context.Context, id logID) error {
+func (f *follower) fromStorage(ctx context.Context, id logID, p place) error {
 	s := f.state(id)
-	from := s.offset - int64(len(s.tail))
-	object, _, err := f.store.Get(ctx, id.key, from, -1)
+	object, err := f.open(ctx, p, s.offset-int64(len(s.tail)))
 	if errors.Is(err, storage.ErrNotExist) {
 		return nil
 	}
@@ -229,14 +250,14 @@ func (f *follower) fromStorage(ctx context.Context, id logID) error {
 		return err
 	}
 	if !bytes.Equal(known, s.tail) {
-		return f.afterCut(ctx, id)
+		return f.afterCut(ctx, id, p)
 	}
 	return f.copy(id, object)
 }
 
 // afterCut gives a log's end, from the mark that stands for its middle on.
-func (f *follower) afterCut(ctx context.Context, id logID) error {
-	object, _, err := f.store.Get(ctx, id.key, 0, -1)
+func (f *follower) afterCut(ctx context.Context, id logID, p place) error {
+	object, err := f.open(ctx, p, 0)
 	if err != nil {
 		return err
 	}
@@ -262,6 +283,15 @@ func (f *follower) afterCut(ctx context.Context, id logID) error {
 }
 
 func (f *follower) copy(id logID, r io.Reader) error {
+	err := f.pass(id, r)
+	if err == nil {
+		f.state(id).done = true
+	}
+	return err
+}
+
+// pass gives what r holds to its end.
+func (f *follower) pass(id logID, r io.Reader) error {
 	buffer := make([]byte, chunkSize)
 	for {
 		n, err := r.Read(buffer)
@@ -271,7 +301,6 @@ func (f *follower) copy(id logID, r io.Reader) error {
 			}
 		}
 		if err == io.EOF {
-			f.state(id).done = true
 			return nil
 		}
 		if err != nil {

@@ -43,20 +43,29 @@ func (e *NotHeldError) Is(target error) bool { return target == ErrNotFound }
 // ErrNotFound for a run or step that is not there, an *EndedError, a *NotHeldError;
 // ErrUnreachable, also where the release is recorded and no leader has acted yet.
 func (c *Client) Release(ctx context.Context, id string, o ReleaseOptions) (api.Release, error) {
-	run, err := c.Describe(ctx, id)
-	switch {
-	case err != nil:
+	run, err := c.unfinished(ctx, id)
+	if err != nil {
 		return api.Release{}, err
-	case run.Status.Final():
-		return api.Release{}, &EndedError{Run: run.Run, Status: run.Status}
-	case run.Incomplete != "":
-		return api.Release{}, &UnreachableError{What: "a worker", Address: c.address, Err: errors.New(run.Incomplete)}
 	}
 	request, before, err := run.releaseRequest(o)
 	if before != nil || err != nil {
 		return deref(before), err
 	}
 	return c.release(ctx, &run, request)
+}
+
+// unfinished describes a run that has not ended, and whose steps are known.
+func (c *Client) unfinished(ctx context.Context, id string) (Run, error) {
+	run, err := c.Describe(ctx, id)
+	switch {
+	case err != nil:
+		return run, err
+	case run.Status.Final():
+		return run, &EndedError{Run: run.Run, Status: run.Status}
+	case run.Incomplete != "":
+		return run, &UnreachableError{What: "a worker", Address: c.address, Err: errors.New(run.Incomplete)}
+	}
+	return run, nil
 }
 
 // releaseRequest finds the held task. Where it was released so before, that is
@@ -96,29 +105,48 @@ func (r *Run) releaseRequest(o ReleaseOptions) (request api.ReleaseRequest, befo
 }
 
 func (c *Client) release(ctx context.Context, run *Run, request api.ReleaseRequest) (done api.Release, err error) {
+	err = c.update(ctx, run, api.UpdateRelease, request, &done)
+	var app *temporal.ApplicationError
+	if errors.As(err, &app) && app.Type() == api.ErrorNotHeld {
+		return done, &NotHeldError{Task: fmt.Sprintf("%s#%d", request.Step, request.Partition), Why: app.Message()}
+	}
+	return done, plainError(err)
+}
+
+// update has a run's workflow act upon a person's word, and waits until it has. What
+// the workflow answers is an ApplicationError; ErrUnreachable, also where the word is
+// recorded and no leader has acted yet.
+func (c *Client) update(ctx context.Context, run *Run, name string, request, done any) error {
 	limited, cancel := context.WithTimeout(ctx, releasePatience)
 	defer cancel()
 	update, err := c.temporal.UpdateWorkflow(limited, client.UpdateWorkflowOptions{
-		UpdateID: "release-" + rand.Text(), WorkflowID: run.WorkflowID, RunID: run.TemporalRunID,
-		UpdateName: api.UpdateRelease, Args: []any{request}, WaitForStage: client.WorkflowUpdateStageAccepted,
+		UpdateID: name + "-" + rand.Text(), WorkflowID: run.WorkflowID, RunID: run.TemporalRunID,
+		UpdateName: name, Args: []any{request}, WaitForStage: client.WorkflowUpdateStageAccepted,
 	})
 	recorded := err == nil
 	if recorded {
-		err = update.Get(limited, &done)
+		err = update.Get(limited, done)
 	}
 	var app *temporal.ApplicationError
 	switch {
 	case err == nil || ctx.Err() != nil:
-		return done, errors.Join(ctx.Err(), err)
-	case errors.As(err, &app) && app.Type() == api.ErrorNotHeld:
-		return done, &NotHeldError{Task: fmt.Sprintf("%s#%d", request.Step, request.Partition), Why: app.Message()}
+		return errors.Join(ctx.Err(), err)
 	case errors.As(err, &app):
-		return done, errors.New(app.Message())
+		return err
 	case recorded && limited.Err() != nil:
-		return done, &UnreachableError{What: "the leader", Address: c.address,
-			Err: errors.New("the release is recorded with the run, and is carried out when a worker leads")}
+		return &UnreachableError{What: "the leader", Address: c.address,
+			Err: errors.New("the order is recorded with the run, and is carried out when a worker leads")}
 	}
-	return done, c.named(err)
+	return c.named(err)
+}
+
+// plainError leaves the words for a person of what a workflow answers.
+func plainError(err error) error {
+	var app *temporal.ApplicationError
+	if errors.As(err, &app) {
+		return errors.New(app.Message())
+	}
+	return err
 }
 
 func deref(r *api.Release) api.Release {

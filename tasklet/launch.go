@@ -48,24 +48,48 @@ type Launch struct {
 	// unpacked once per executor; nil when the step needs none.
 	Bundle *Source `json:"bundle,omitempty"`
 
-	Partitions []Partition `json:"partitions"`
+	// Inputs that all partitions have in common.
+	Inputs     map[string]Input `json:"in,omitempty"`
+	Partitions []Partition      `json:"partitions"`
 
 	// Result is where the result object goes. It is the last upload, before the
-	// terminal status is sent.
-	Result Target `json:"result"`
+	// terminal status is sent. Unset with Segments.
+	Result Target `json:"result,omitzero"`
+	// Segments has results committed in groups while the task runs.
+	Segments *Segments `json:"segments,omitempty"`
 }
 
-// Partition is one process to run.
+// Segments tells how results are committed in groups. A group is one object: the
+// logs and file outputs of some partitions, and then their Results, as lines.Writer
+// writes them. Objects over MaxInSegment have a key of their own, which the executor
+// asks for (RoleLog, RoleOutput), as it does for checkpoints.
+//
+// The executor stores a segment, tells of it in a RUNNING update, and stores the next
+// one when that update is acknowledged, or with the terminal update.
+type Segments struct {
+	// Targets of the first segments. For those that follow the executor asks with
+	// RoleSegment.
+	Targets []Target      `json:"targets"`
+	Every   time.Duration `json:"every"` // least time between two segments, but for the last
+	Size    int64         `json:"size"`  // bytes that wait, from where on a segment is due
+}
+
+// MaxInSegment is the size in bytes up to which a log or an output goes into a
+// segment.
+const MaxInSegment = 4 << 20
+
+// Partition is one process to run. With Launch.Segments it has no targets.
 type Partition struct {
-	Index  int              `json:"i"`
-	Inputs map[string]Input `json:"in,omitempty"`
+	Index  int               `json:"i"`
+	Inputs map[string]Input  `json:"in,omitempty"`
+	Env    map[string]string `json:"env,omitempty"` // on top of Launch.Env
 
 	// Log takes stdout and stderr together.
-	Log Target `json:"log"`
+	Log Target `json:"log,omitzero"`
 	// Restore is the last saved checkpoint, if there is one.
 	Restore *Source `json:"restore,omitempty"`
 	// Checkpoint is where a checkpoint is saved; each save overwrites the last.
-	Checkpoint Target `json:"ckpt"`
+	Checkpoint Target `json:"ckpt,omitzero"`
 	// Outputs has a target for each declared output that is made of files.
 	Outputs map[string]Target `json:"out,omitempty"`
 }
@@ -206,4 +230,11 @@ func (r FileRef) Content() (offset, size int64) { return r.Offset - r.Bytes, r.B
 // NewFileRef sets the tag.
 func NewFileRef(key string, size int64, sha256, name string) FileRef {
 	return FileRef{Tag: FileRefTag, Key: key, Size: size, SHA256: sha256, Name: name}
+}
+
+// LinesRef refers to an object of JSON values in order: see tasklet/lines.
+type LinesRef struct {
+	Key  string `json:"key"`
+	Size int64  `json:"size"` // bytes of the object
+	N    int    `json:"n"`    // values
 }

@@ -44,6 +44,7 @@ const (
 	RoleLog        Role = "log"        // PUT
 	RoleCheckpoint Role = "checkpoint" // PUT
 	RoleResult     Role = "result"     // PUT
+	RoleSegment    Role = "segment"    // PUT; File is the segment's number, from 0
 	// RoleSecrets asks for the values of Launch.Secrets instead of a URL.
 	RoleSecrets Role = "secrets"
 )
@@ -81,6 +82,7 @@ type Order struct {
 // Grant answers a Request.
 type Grant struct {
 	ID       string         `json:"id"`
+	Key      string         `json:"key,omitempty"` // of the object, where the task may write it
 	URL      string         `json:"url,omitempty"`
 	UploadID string         `json:"upload,omitempty"`
 	PartSize int64          `json:"part_size,omitempty"` // bytes; all parts but the last

@@ -25,6 +25,7 @@ const (
 // Result: whoever is dead cannot write one.
 type Result struct {
 	Partition  int                        `json:"i"`
+	Attempt    int                        `json:"attempt,omitempty"` // from 1; in segments and manifests
 	Outcome    Outcome                    `json:"outcome"`
 	ExitCode   int                        `json:"exit"`             // -1 when there was no exit
 	Signal     string                     `json:"signal,omitempty"` // such as "SIGSEGV"
@@ -48,6 +49,15 @@ type Usage struct {
 	// Bytes of inputs that came from storage, and from the executor's cache.
 	Fetched int64 `json:"fetched,omitempty"`
 	Cached  int64 `json:"cached,omitempty"`
+}
+
+// Add sums up; PeakMemory is the higher one.
+func (u *Usage) Add(v Usage) {
+	u.CPUSeconds += v.CPUSeconds
+	u.PeakMemory = max(u.PeakMemory, v.PeakMemory)
+	u.WallTime += v.WallTime
+	u.Fetched += v.Fetched
+	u.Cached += v.Cached
 }
 
 // ResultObject is what the executor stores under Launch.Result before it sends
@@ -74,4 +84,26 @@ type StatusData struct {
 	Results   []Result `json:"results,omitempty"`
 	InStorage bool     `json:"in_storage,omitempty"`
 	Stored    bool     `json:"stored,omitempty"`
+
+	// Segment is one that has just been stored, of a task with Launch.Segments:
+	// in a RUNNING update, or the last one in the terminal update.
+	Segment *Segment `json:"segment,omitempty"`
+}
+
+// Segment says what a stored segment holds. Partitions are named by their position
+// in Launch.Partitions.
+type Segment struct {
+	Number int   `json:"n"`    // from 0, without gaps
+	Size   int64 `json:"size"` // bytes of the object
+	// Done has bit i (of byte i/8, lowest first) set when the segment holds the
+	// result of the partition at position i, however it ended.
+	Done []byte `json:"done"`
+	// Failed are the results other than Succeeded, without outputs, as long as they
+	// fit; More says that some did not, and that the segment has to be read.
+	Failed []Result `json:"failed,omitempty"`
+	More   bool     `json:"more,omitempty"`
+	// Seconds from the begin of the first to the end of the last of these
+	// partitions, with what the executor itself took.
+	Seconds float64 `json:"seconds"`
+	Usage   Usage   `json:"usage"` // sums; PeakMemory is the highest
 }

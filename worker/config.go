@@ -78,6 +78,9 @@ type Config struct {
 	MaxTasks int
 	// MaxPending bounds the activities that one run has pending; 500 if 0.
 	MaxPending int
+	// RangeSize is how many partitions of a step with for_each one activity takes at
+	// most; 15,625 if 0, so that a million of them are 64 activities.
+	RangeSize int
 	// URLLifetime is how long the signed URLs of tasks live, a step's time limit and an
 	// hour where that is longer; 24 h if 0. Executors ask for new ones.
 	URLLifetime time.Duration
@@ -121,6 +124,9 @@ func (c *Config) check() error {
 	if c.MaxPending == 0 {
 		c.MaxPending = 500
 	}
+	if c.RangeSize == 0 {
+		c.RangeSize = 15_625
+	}
 	if c.StopTimeout == 0 {
 		c.StopTimeout = 10 * time.Second
 	}
@@ -157,5 +163,6 @@ func (c *Config) settings() api.Settings {
 		ControlQueue:     api.ControlQueue(c.Framework),
 		HeartbeatTimeout: c.HeartbeatTimeout,
 		MaxPending:       c.MaxPending,
+		RangeSize:        c.RangeSize,
 	}
 }

@@ -28,13 +28,22 @@ func BatchFlow(ctx workflow.Context, in api.RunInput) (api.RunResult, error) {
 	if err := r.acceptReleases(); err != nil {
 		return api.RunResult{}, err
 	}
+	if err := r.acceptKills(); err != nil {
+		return api.RunResult{}, err
+	}
+	if carried := in.Continued; carried != nil {
+		if err := r.resume(carried); err != nil {
+			return api.RunResult{}, r.abandon(err)
+		}
+		return r.execute(carried.Steps)
+	}
 	if err := r.prepare(); err != nil {
 		return api.RunResult{}, r.abandon(err)
 	}
 	if own := workflow.GetInfo(ctx).WorkflowExecution.ID; own != r.instance {
 		return r.relayFrom(own)
 	}
-	return r.execute()
+	return r.execute(nil)
 }
 
 // run is one execution of a flow.
@@ -63,6 +72,7 @@ type run struct {
 
 	releasing workflow.Mutex // held while a release is carried out
 	releases  []api.Release
+	kills     []api.PartitionKill
 }
 
 // newRun sets up what is known before the flow is.
@@ -108,6 +118,11 @@ func (r *run) prepare() error {
 	if err := workflow.ExecuteActivity(ctx, api.ActivityPrepare, api.PrepareInput{Run: r.in}).Get(ctx, plan); err != nil {
 		return cause(err)
 	}
+	return r.adopt(plan)
+}
+
+// adopt takes a plan on.
+func (r *run) adopt(plan *api.PrepareResult) error {
 	if err := checkPlan(plan); err != nil {
 		return err
 	}
@@ -195,6 +210,7 @@ func (r *run) snapshot() (api.RunState, error) {
 		Params:    r.params,
 		Steps:     make([]api.StepState, len(r.steps)),
 		Releases:  r.releases,
+		Kills:     r.kills,
 		Kill:      r.kill,
 		Relay:     r.relay,
 	}

@@ -22,28 +22,41 @@ var (
 //
 // The first cancel kills what runs then: the steps, after which on_exit runs to its
 // end, or on_exit itself. Another one changes nothing, and neither does one that
-// comes when all steps have ended.
-func (r *run) execute() (api.RunResult, error) {
+// comes when all steps have ended. Carried are the steps of a run that goes on in a new
+// history; the error is then, too, what has the next one begin.
+func (r *run) execute(carried []api.ContinuedStep) (api.RunResult, error) {
 	if err := r.begin(); err != nil {
 		return api.RunResult{}, r.abandon(err)
 	}
+	if carried != nil {
+		if err := r.resumeSteps(carried); err != nil {
+			return api.RunResult{}, r.abandon(err)
+		}
+	}
 	main := len(r.plan.Flow.Steps)
-	r.phase(r.ctx, r.steps[:main])
-
+	if err := r.phase(r.ctx, r.steps[:main]); err != nil {
+		return api.RunResult{}, err
+	}
 	exit := r.ctx
-	if r.ctx.Err() != nil {
+	if r.ctx.Err() != nil || r.killed {
 		exit, _ = workflow.NewDisconnectedContext(r.ctx)
 	}
-	r.phase(exit, r.steps[main:])
+	if err := r.phase(exit, r.steps[main:]); err != nil {
+		return api.RunResult{}, err
+	}
 	return r.end()
 }
 
-// phase runs some of the steps until all have ended. A cancel of ctx kills them.
-func (r *run) phase(ctx workflow.Context, steps []*step) {
-	newPhase(r, ctx, steps).loop()
+// phase runs some of the steps until all have ended. A cancel of ctx kills them. The
+// error is that with which the run goes on in a new history.
+func (r *run) phase(ctx workflow.Context, steps []*step) error {
+	if err := newPhase(r, ctx, steps).loop(); err != nil {
+		return err
+	}
 	for _, s := range steps {
 		r.killed = r.killed || s.state.Status == api.StatusKilled
 	}
+	return nil
 }
 
 func (r *run) begin() error {

@@ -1,6 +1,9 @@
 package workflows
 
 import (
+	"time"
+
+	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/baas-batch/baas/api"
@@ -24,23 +27,34 @@ func (r *run) noteKill() {
 }
 
 // killReason says why what was killed has ended.
-func (r *run) killReason() string {
-	text := "killed on request"
-	if r.kill == nil {
-		return text
-	}
-	if r.kill.By != "" {
-		text = "killed by " + r.kill.By
-	}
-	if r.kill.Reason != "" {
-		text += ": " + r.kill.Reason
-	}
-	return text
-}
+func (r *run) killReason() string { return r.kill.Text() }
 
 func andBefore(reason string) string {
 	if reason == "" {
 		return ""
 	}
 	return "; before that: " + reason
+}
+
+// killTasks has the leader end tasks of this run.
+func (p *phase) killTasks(in api.KillInput, summary string) {
+	p.killing = append(p.killing, workflow.ExecuteActivity(
+		p.control(p.wait, summary), api.ActivityKillTasks, p.ofThisRun(in)))
+}
+
+func (r *run) ofThisRun(in api.KillInput) api.KillInput {
+	execution := workflow.GetInfo(r.ctx).WorkflowExecution
+	in.WorkflowID, in.RunID = execution.ID, execution.RunID
+	return in
+}
+
+// control are the options of an activity that tells the leader something.
+func (r *run) control(ctx workflow.Context, summary string) workflow.Context {
+	return workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
+		TaskQueue:           r.plan.Settings.ControlQueue,
+		StartToCloseTimeout: time.Minute,
+		HeartbeatTimeout:    shortHeartbeat,
+		RetryPolicy:         &temporal.RetryPolicy{InitialInterval: 200 * time.Millisecond, MaximumInterval: 10 * time.Second},
+		Summary:             summary,
+	})
 }

@@ -1,7 +1,6 @@
 package workflows
 
 import (
-	"encoding/json"
 	"fmt"
 	"maps"
 	"math"
@@ -20,7 +19,7 @@ import (
 // maxFairnessKey is Temporal's limit, in bytes.
 const maxFairnessKey = 64
 
-// launchDue launches ranges, one from each step in turn, until nothing is due or a
+// launchDue launches activities, one from each step in turn, until nothing is due or a
 // bound is met: activities pending, or what one workflow task can carry. In that
 // case a short timer brings the next turn.
 func (p *phase) launchDue() {
@@ -38,21 +37,33 @@ func (p *phase) launchDue() {
 		}
 		s := p.steps[p.turn]
 		p.turn = (p.turn + 1) % len(p.steps)
-		if !s.due() {
+		if !p.due(s) {
 			idle++
 			continue
 		}
 		idle = 0
-		size, n := p.launchRange(s)
+		var size, n int
+		if s.ranges != nil {
+			size, n = p.launchRange(s), 1
+		} else {
+			size, n = p.launchBatch(s)
+		}
 		bytes += size
 		partitions += n
 	}
 }
 
-// launchRange launches the next range of a step, cut where its inputs become too
-// large for one activity or its environment changes. It gives the size of its
-// inputs in bytes and its number of partitions.
-func (p *phase) launchRange(s *step) (size, n int) {
+func (p *phase) due(s *step) bool {
+	if s.ranges != nil {
+		return s.rangeDue() && p.ranges < maxRanges
+	}
+	return s.due() && !p.draining
+}
+
+// launchBatch launches the next partitions of a step that has no ranges, cut where
+// their inputs become too large for one activity or the environment changes. It gives
+// the size of the inputs in bytes and the number of partitions.
+func (p *phase) launchBatch(s *step) (size, n int) {
 	attempt, candidates := s.candidates()
 	in, scope := p.input(s, attempt), p.scope()
 	for i, index := range candidates {
@@ -79,7 +90,7 @@ func (p *phase) launchRange(s *step) (size, n int) {
 		attempt:    attempt,
 		partitions: partitions,
 		future: workflow.ExecuteActivity(
-			p.options(s, attempt, partitions), api.ActivityRunTasklets, in),
+			p.options(p.ctx, s, summary(s, attempt, partitions)), api.ActivityRunTasklets, in),
 	})
 	return size + len(in.Shell), n
 }
@@ -90,45 +101,8 @@ func evaluate(s *step, index int, scope flow.Scope) (partition api.LaunchPartiti
 		scope.Item, scope.Index = s.items.At(index), index
 	}
 	partition.Index = index
-	for _, b := range s.def.With {
-		raw, err := evaluateJSON(b, scope)
-		if err != nil {
-			return partition, nil, 0, fmt.Errorf("with.%w", err)
-		}
-		if partition.Inputs == nil {
-			partition.Inputs = make(map[string]json.RawMessage, len(s.def.With))
-		}
-		partition.Inputs[b.Name] = raw
-		bytes += len(b.Name) + len(raw)
-	}
-	for _, b := range s.def.Env {
-		value, err := b.Eval(scope)
-		if err != nil {
-			return partition, nil, 0, fmt.Errorf("env.%w", err)
-		}
-		text, ok := value.(string)
-		if !ok {
-			return partition, nil, 0, fmt.Errorf("env.%s: expected text, found %T", b.Name, value)
-		}
-		if env == nil {
-			env = make(map[string]string, len(s.def.Env))
-		}
-		env[b.Name] = text
-		bytes += len(b.Name) + len(text)
-	}
-	if bytes > maxPartitionBytes {
-		return partition, nil, 0, fmt.Errorf("the inputs are %d bytes together, over the limit of %d for values that "+
-			"pass inline: pass large values as files", bytes, maxPartitionBytes)
-	}
-	return partition, env, bytes, nil
-}
-
-func evaluateJSON(b flow.Binding, scope flow.Scope) (json.RawMessage, error) {
-	value, err := b.Eval(scope)
-	if err != nil {
-		return nil, err
-	}
-	return json.Marshal(value)
+	partition.Inputs, env, bytes, err = s.def.Inputs(scope, maxPartitionBytes)
+	return partition, env, bytes, err
 }
 
 // input is what all partitions of an activity share.
@@ -177,8 +151,8 @@ func (p *phase) input(s *step, attempt int) api.LaunchInput {
 
 // options are those of one RunTasklets activity. Its ID is unique in the run, also
 // beyond continue-as-new: result objects are found by it.
-func (p *phase) options(s *step, attempt int, partitions []int) workflow.Context {
-	return workflow.WithActivityOptions(p.ctx, workflow.ActivityOptions{
+func (p *phase) options(ctx workflow.Context, s *step, summary string) workflow.Context {
+	return workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
 		ActivityID:          fmt.Sprintf("%s-%d", s.def.ID, s.launched),
 		TaskQueue:           p.plan.Settings.LaunchQueue,
 		StartToCloseTimeout: forever,
@@ -190,7 +164,7 @@ func (p *phase) options(s *step, attempt int, partitions []int) workflow.Context
 			BackoffCoefficient: 2,
 			MaximumInterval:    10 * time.Second,
 		},
-		Summary: summary(s, attempt, partitions),
+		Summary: summary,
 		Priority: temporal.Priority{
 			PriorityKey: clamp(s.def.Priority, 0, 5),
 			FairnessKey: shorten(p.plan.Owner, maxFairnessKey),

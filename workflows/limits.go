@@ -22,6 +22,13 @@ const (
 	maxStepOutputs    = 1_000_000 // bytes, inline
 	maxRunOutputs     = 1_500_000 // bytes, inline
 
+	// Ranges of a step with many partitions.
+	maxRanges     = 64   // pending in one run, and about as many in one step
+	minRangeSize  = 5000 // partitions, where a step could have fewer than maxRanges
+	maxRangeItems = 256 << 10
+	// Details of all pending activities come together in one answer of Temporal's.
+	maxRangeDetails = 4 << 20 / maxRanges
+
 	// The state of a run is one payload: parameters, steps and their outputs.
 	maxState     = 1_900_000 // bytes
 	stateOfStep  = 600       // bytes, without reason and outputs

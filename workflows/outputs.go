@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 
+	"github.com/baas-batch/baas/flow"
 	"github.com/baas-batch/baas/tasklet"
 )
 
@@ -69,18 +70,81 @@ func (o *outputs) lists() map[string]json.RawMessage {
 	}
 	all := make(map[string]json.RawMessage, len(o.declared))
 	for i, d := range o.declared {
-		list := make([]byte, 0, o.bytes+2)
-		list = append(list, '[')
-		for j, raw := range o.values[i] {
-			if j > 0 {
-				list = append(list, ',')
+		all[d.Name] = list(o.bytes, o.values[i])
+	}
+	return all
+}
+
+// list writes values as one list; nil is null.
+func list(bytes int, values ...[]json.RawMessage) json.RawMessage {
+	text := make([]byte, 0, bytes+2)
+	text = append(text, '[')
+	for _, some := range values {
+		for _, raw := range some {
+			if len(text) > 1 {
+				text = append(text, ',')
 			}
 			if raw == nil {
 				raw = json.RawMessage("null")
 			}
-			list = append(list, raw...)
+			text = append(text, raw...)
 		}
-		all[d.Name] = append(list, ']')
 	}
-	return all
+	return append(text, ']')
+}
+
+// publishRanges makes the outputs of a step that ran in ranges visible: as lists when
+// all ranges have brought theirs and the run's state has room for them, else as what
+// stands for a list in storage.
+func (p *phase) publishRanges(s *step) {
+	if len(s.def.Outputs) == 0 {
+		return
+	}
+	all, bytes := s.ranges.lists(s.def.Outputs)
+	if all == nil || p.outputBytes+bytes > p.outputRoom() {
+		if all, bytes = s.ranges.many(s.def.Outputs, s.state.Partitions); p.outputBytes+bytes > p.outputRoom() {
+			p.noRoom(s)
+			return
+		}
+	}
+	p.outputBytes += bytes
+	s.state.Outputs = all
+}
+
+// lists gives one list for each output; nil when a range has not brought its own.
+func (r *ranges) lists(declared []tasklet.Output) (all map[string]json.RawMessage, bytes int) {
+	all = make(map[string]json.RawMessage, len(declared))
+	for _, d := range declared {
+		size, values := 0, make([][]json.RawMessage, len(r.parts))
+		for i := range r.parts {
+			values[i] = r.parts[i].outputs[d.Name]
+			if len(values[i]) != r.parts[i].count {
+				return nil, 0
+			}
+			for _, raw := range values[i] {
+				size += max(len(raw), len("null")) + len(",")
+			}
+		}
+		all[d.Name] = list(size, values...)
+		bytes += len(all[d.Name])
+	}
+	return all, bytes
+}
+
+// many stands for the outputs in the manifests of all ranges.
+func (r *ranges) many(declared []tasklet.Output, n int) (all map[string]json.RawMessage, bytes int) {
+	manifests := make([]tasklet.LinesRef, len(r.parts))
+	for i := range r.parts {
+		manifests[i] = r.parts[i].manifest
+	}
+	all = make(map[string]json.RawMessage, len(declared))
+	for _, d := range declared {
+		raw, err := json.Marshal(flow.NewMany(d.Name, n, manifests))
+		if err != nil {
+			continue // cannot be: it is made of text and numbers
+		}
+		all[d.Name] = raw
+		bytes += len(raw)
+	}
+	return all, bytes
 }

@@ -2,9 +2,9 @@ package workflows
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
-	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/baas-batch/baas/api"
@@ -18,20 +18,27 @@ type phase struct {
 	wait  workflow.Context // never ends, so that the loop outlives a kill
 	steps []*step          // of this phase; run.steps has all
 
-	launches []*launch // pending activities, oldest first
-	delays   []*delay  // backoffs that run
-	turn     int       // the step that launches first, for fairness
+	launches []*launch  // pending activities, oldest first
+	ranges   int        // of them, those that are ranges
+	listings []*listing // pending ListItems
+	delays   []*delay   // backoffs that run
+	turn     int        // the step that launches first, for fairness
 	pace     workflow.Future
 
-	stopping bool            // killed in this phase
-	killing  workflow.Future // KillTasks
+	stopping bool              // killed in this phase
+	killing  []workflow.Future // KillTasks
+
+	continuing bool // goes on in a new history when nothing is pending
+	draining   bool // the history is full: only ranges of steps that have begun are launched
+	tooLarge   bool // to go on in a new history
 }
 
-// launch is one pending RunTasklets activity.
+// launch is one pending RunTasklets activity: some partitions at an attempt, or a part.
 type launch struct {
 	step       *step
 	attempt    int
 	partitions []int
+	part       *part
 	future     workflow.Future
 }
 
@@ -49,11 +56,14 @@ func newPhase(r *run, ctx workflow.Context, steps []*step) *phase {
 	return &phase{run: r, ctx: ctx, wait: wait, steps: steps}
 }
 
-// loop returns when all steps have ended. The details that people see are written
-// once a turn: a turn is about one workflow task.
-func (p *phase) loop() {
+// loop returns when all steps have ended, or with the error that has the run go on in a
+// new history. The details that people see are written once a turn: a turn is about
+// one workflow task.
+func (p *phase) loop() error {
+	p.resumeDelays()
 	for {
 		p.noticeKill()
+		p.measure()
 		p.collect()
 		p.advance()
 		p.launchDue()
@@ -61,7 +71,13 @@ func (p *phase) loop() {
 		p.publish()
 		if p.over() {
 			p.note = ""
-			return
+			return nil
+		}
+		if p.continuing && p.quiet() {
+			if err := p.carry(); err != nil {
+				return err
+			}
+			continue
 		}
 		// Only a cancel of wait could make this an error.
 		_ = workflow.Await(p.wait, p.stirred)
@@ -70,7 +86,7 @@ func (p *phase) loop() {
 
 // over tells whether nothing is left to wait for.
 func (p *phase) over() bool {
-	if len(p.launches) > 0 || p.killing != nil {
+	if len(p.launches) > 0 || len(p.killing) > 0 {
 		return false
 	}
 	for _, s := range p.steps {
@@ -84,8 +100,14 @@ func (p *phase) over() bool {
 // stirred tells whether there is something for the loop to do. It is asked for
 // each batch of events, so it only looks.
 func (p *phase) stirred() bool {
-	if !p.stopping && p.ctx.Err() != nil || ready(p.pace) || ready(p.killing) {
+	if !p.stopping && p.ctx.Err() != nil || ready(p.pace) || slices.ContainsFunc(p.killing, ready) ||
+		p.continuing && p.quiet() {
 		return true
+	}
+	for _, l := range p.listings {
+		if l.future.IsReady() {
+			return true
+		}
 	}
 	for _, l := range p.launches {
 		if l.future.IsReady() {
@@ -107,17 +129,31 @@ func (p *phase) collect() {
 	if ready(p.pace) {
 		p.pace = nil
 	}
-	if ready(p.killing) {
-		if err := p.killing.Get(p.wait, nil); err != nil {
+	p.killing = slices.DeleteFunc(p.killing, func(f workflow.Future) bool {
+		if !f.IsReady() {
+			return false
+		}
+		if err := f.Get(p.wait, nil); err != nil {
 			workflow.GetLogger(p.wait).Error("The tasks could not be killed.", "run", p.id, "error", err)
 		}
-		p.killing = nil
-	}
+		return true
+	})
+	p.listings = keep(p.listings, func(l *listing) bool {
+		if !l.future.IsReady() {
+			return true
+		}
+		p.settleListing(l)
+		return false
+	})
 	p.launches = keep(p.launches, func(l *launch) bool {
 		if !l.future.IsReady() {
 			return true
 		}
-		p.settle(l)
+		if l.part != nil {
+			p.settleRange(l)
+		} else {
+			p.settle(l)
+		}
 		return false
 	})
 	p.delays = keep(p.delays, func(d *delay) bool {
@@ -149,7 +185,7 @@ func (p *phase) advance() {
 		for _, s := range p.steps {
 			before := s.state.Status
 			switch {
-			case before == api.StatusWaiting:
+			case before == api.StatusWaiting && !p.draining:
 				p.consider(s)
 			case s.complete():
 				p.finish(s, s.verdict(p.stopping))
@@ -213,6 +249,15 @@ func (p *phase) start(s *step) {
 		}
 	}
 	s.state.Started = workflow.Now(p.ctx)
+	if s.def.ForEach != nil && p.plan.Settings.RangeSize > 0 {
+		p.beginRanges(s, items)
+		return
+	}
+	if needsRanges(s.def, items) {
+		p.fail(s, ": min_success, fail_fast and items that are in storage are not for runs of this platform: it launches partitions one by one")
+		p.finish(s, api.StatusFailed)
+		return
+	}
 	s.begin(items)
 }
 
@@ -227,10 +272,13 @@ func (p *phase) finish(s *step, status api.Status) {
 	if status == api.StatusKilled {
 		s.state.Reason = shorten(p.killReason()+andBefore(s.state.Reason), p.reasonRoom())
 	}
-	if status == api.StatusSucceeded {
+	switch {
+	case s.ranges != nil:
+		p.finishRanges(s)
+	case status == api.StatusSucceeded:
 		p.publishOutputs(s)
 	}
-	s.items, s.again = flow.Items{}, nil
+	s.items, s.again, s.ranges = flow.Items{}, nil, nil
 	s.outputs = outputs{}
 	result, err := s.result()
 	if err != nil {
@@ -244,9 +292,7 @@ func (p *phase) finish(s *step, status api.Status) {
 // would make the run's state too large to be queried and stored.
 func (p *phase) publishOutputs(s *step) {
 	if p.outputBytes += s.outputs.bytes; p.outputBytes > p.outputRoom() {
-		p.fail(s, fmt.Sprintf(": the outputs of all steps are over %d bytes together, the limit for values and "+
-			"file references that pass inline in this flow: write large values to a file output", p.outputRoom()))
-		s.state.Status = api.StatusFailed
+		p.noRoom(s)
 		return
 	}
 	if s.def.ForEach == nil {
@@ -254,6 +300,12 @@ func (p *phase) publishOutputs(s *step) {
 	} else {
 		s.state.Outputs = s.outputs.lists()
 	}
+}
+
+func (p *phase) noRoom(s *step) {
+	p.fail(s, fmt.Sprintf(": the outputs of all steps are over %d bytes together, the limit for values and "+
+		"file references that pass inline in this flow: write large values to a file output", p.outputRoom()))
+	s.state.Status = api.StatusFailed
 }
 
 // fail notes why a step fails; the first reason counts. Reasons begin with what
@@ -286,19 +338,7 @@ func (p *phase) noticeKill() {
 	if len(p.launches) == 0 {
 		return
 	}
-	execution := workflow.GetInfo(p.ctx).WorkflowExecution
-	ctx := workflow.WithActivityOptions(p.wait, workflow.ActivityOptions{
-		TaskQueue:           p.plan.Settings.ControlQueue,
-		StartToCloseTimeout: time.Minute,
-		HeartbeatTimeout:    shortHeartbeat,
-		RetryPolicy:         &temporal.RetryPolicy{InitialInterval: 200 * time.Millisecond, MaximumInterval: 10 * time.Second},
-		Summary:             "kill all tasks of the run",
-	})
-	p.killing = workflow.ExecuteActivity(ctx, api.ActivityKillTasks, api.KillInput{
-		WorkflowID: execution.ID,
-		RunID:      execution.RunID,
-		Reason:     p.killReason(),
-	})
+	p.killTasks(api.KillInput{Reason: p.killReason()}, "kill all tasks of the run")
 }
 
 // scope is what an expression of this phase may read.

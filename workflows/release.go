@@ -3,7 +3,6 @@ package workflows
 import (
 	"fmt"
 	"slices"
-	"time"
 
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
@@ -84,13 +83,7 @@ func (r *run) release(ctx workflow.Context, in api.ReleaseRequest) (api.Release,
 		return *before, nil
 	}
 	execution := workflow.GetInfo(ctx).WorkflowExecution
-	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
-		TaskQueue:           r.plan.Settings.ControlQueue,
-		StartToCloseTimeout: time.Minute,
-		HeartbeatTimeout:    shortHeartbeat,
-		RetryPolicy:         &temporal.RetryPolicy{InitialInterval: 200 * time.Millisecond, MaximumInterval: 10 * time.Second},
-		Summary:             fmt.Sprintf("release %s #%d as %s", in.Step, in.Partition, in.As),
-	})
+	ctx = r.control(ctx, fmt.Sprintf("release %s #%d as %s", in.Step, in.Partition, in.As))
 	err := workflow.ExecuteActivity(ctx, api.ActivityRelease, api.ReleaseInput{
 		WorkflowID:     execution.ID,
 		RunID:          execution.RunID,

@@ -26,6 +26,7 @@ steps:
 type answer struct {
 	accepted bool
 	release  api.Release
+	kill     api.PartitionKill
 	err      error
 }
 
@@ -33,8 +34,11 @@ func (a *answer) Accept()          { a.accepted = true }
 func (a *answer) Reject(err error) { a.err = err }
 func (a *answer) Complete(result any, err error) {
 	a.err = err
-	if err == nil {
-		a.release = result.(api.Release)
+	switch result := result.(type) {
+	case api.Release:
+		a.release = result
+	case api.PartitionKill:
+		a.kill = result
 	}
 }
 

@@ -26,6 +26,8 @@ type step struct {
 	launched int // activities so far; makes their IDs
 
 	outputs outputs
+	ranges  *ranges           // of a step with for_each that runs in ranges; else nil
+	carried api.ContinuedStep // from the history before
 }
 
 // batch are partitions that are due for another attempt.
@@ -126,17 +128,26 @@ func (s *step) retry(attempt int, partitions []int) {
 
 // complete tells whether nothing of a running step is left to wait for.
 func (s *step) complete() bool {
-	return s.state.Status == api.StatusRunning && s.state.Active == 0 && s.delayed == 0 &&
-		(s.halted || len(s.again) == 0 && s.next == s.state.Partitions)
+	if s.state.Status != api.StatusRunning || s.state.Active > 0 {
+		return false
+	}
+	if r := s.ranges; r != nil {
+		return !r.listing && (s.halted || r.next == len(r.parts))
+	}
+	return s.delayed == 0 && (s.halted || len(s.again) == 0 && s.next == s.state.Partitions)
 }
 
 // verdict is how a complete step ended.
 func (s *step) verdict(runKilled bool) api.Status {
 	switch {
+	case s.ranges != nil && s.ranges.broken:
+		return api.StatusFailed
 	case s.state.Done == s.state.Partitions:
 		return api.StatusSucceeded
-	case runKilled && s.state.Done+s.state.Failed < s.state.Partitions:
+	case runKilled && s.state.Done+s.state.Failed+s.state.Killed < s.state.Partitions:
 		return api.StatusKilled
+	case s.ranges != nil && s.state.Done >= s.ranges.minimum:
+		return api.StatusSucceeded
 	}
 	return api.StatusFailed
 }

@@ -60,7 +60,15 @@ type world struct {
 	releases []api.ReleaseInput
 
 	releaseErrors []error // of ReleaseHeld, one after the other
+
+	ranged  rangeScript // of launches with a Range
+	listed  []api.ListItemsInput
+	items   int   // that ListItems finds
+	listErr error // of ListItems
 }
+
+// rangeScript says what becomes of a range, and how long it lasts.
+type rangeScript func(in api.LaunchInput) (api.RangeResult, time.Duration)
 
 func ok(outputs ...string) tasklet.Result {
 	r := tasklet.Result{Outcome: tasklet.Succeeded, Usage: tasklet.Usage{CPUSeconds: 1, PeakMemory: 100, WallTime: 2}}
@@ -121,6 +129,7 @@ func newWorld(t *testing.T, source string, params map[string]any) *world {
 		api.ActivityKillTasks:    w.killTasks,
 		api.ActivityRelease:      w.releaseHeld,
 		api.ActivitySaveInstance: w.save,
+		api.ActivityListItems:    w.listItems,
 	} {
 		w.env.RegisterActivityWithOptions(f, activity.RegisterOptions{Name: name})
 	}
@@ -156,12 +165,19 @@ func (w *world) runTasklets(ctx context.Context, in api.LaunchInput) (api.Launch
 		w.started[in.Step] = w.env.Now()
 	}
 	n := len(in.Partitions)
+	if in.Range != nil {
+		n = in.Range.Count
+	}
 	w.pending++
 	w.inFlight[in.Step] += n
 	w.mostPend, w.most[in.Step] = max(w.mostPend, w.pending), max(w.most[in.Step], w.inFlight[in.Step])
 
 	var result api.LaunchResult
 	var lasts time.Duration
+	if in.Range != nil {
+		r, d := w.ranged(in)
+		result.Range, lasts = &r, d
+	}
 	for _, p := range in.Partitions {
 		r, d := w.script(in, p)
 		r.Partition, lasts = p.Index, max(lasts, d)
@@ -203,6 +219,13 @@ func (w *world) releaseHeld(_ context.Context, in api.ReleaseInput) error {
 	err := w.releaseErrors[0]
 	w.releaseErrors = w.releaseErrors[1:]
 	return err
+}
+
+func (w *world) listItems(_ context.Context, in api.ListItemsInput) (api.ListItemsResult, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.listed = append(w.listed, in)
+	return api.ListItemsResult{Items: tasklet.LinesRef{Key: "items/" + in.Step, Size: 7, N: w.items}}, w.listErr
 }
 
 func (w *world) save(ctx context.Context, state api.RunState) error {

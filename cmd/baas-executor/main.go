@@ -41,5 +41,5 @@ func run(log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	return x.Run(ctx)
+	return profiled(func() error { return x.Run(ctx) })
 }

@@ -52,7 +52,8 @@ type failover struct {
 // takeoverLimit is how long the workers may be without a leader.
 const takeoverLimit = 30 * time.Second
 
-func newFailover(t *testing.T, shareGateway bool) *failover {
+// newWorkers starts both, without a flow.
+func newWorkers(t *testing.T, shareGateway bool) *failover {
 	t.Helper()
 	f := &failover{T: t, ledger: newLedger(t), gate: newGate(t), workers: map[string]*harness.Worker{}}
 	f.platform = start(t, func(c *platform.Config) { c.NoWorker = true })
@@ -65,10 +66,22 @@ func newFailover(t *testing.T, shareGateway bool) *failover {
 		f.workers[name] = harness.NewWorker(t, cfg)
 		do(t, f.workers[name].Start())
 	}
-	f.run = run(t, f.target, map[string]string{"flow.yaml": sixty}, map[string]string{"ledger": f.ledger.path, "gate": f.gate.path})
-	t.Cleanup(f.tell)
-	eventually(t, patience, "nobody leads", func() bool { f.first, _ = f.leader(); return f.first != "" })
+	return f
+}
+
+// begin starts a flow, and waits until one of the two leads.
+func (f *failover) begin(flow string, params map[string]string) {
+	f.Helper()
+	f.run = run(f.T, f.target, map[string]string{"flow.yaml": flow}, params)
+	f.Cleanup(f.tell)
+	eventually(f.T, patience, "nobody leads", func() bool { f.first, _ = f.leader(); return f.first != "" })
 	f.id = f.frameworkID()
+}
+
+func newFailover(t *testing.T, shareGateway bool) *failover {
+	t.Helper()
+	f := newWorkers(t, shareGateway)
+	f.begin(sixty, map[string]string{"ledger": f.ledger.path, "gate": f.gate.path})
 	eventually(t, patience, "the flow does not get going", func() bool {
 		f.waiting = f.waiting[:0]
 		for _, words := range f.ledger.of(t, "start") {
@@ -160,8 +173,7 @@ func (f *failover) tell() {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	now, err := f.runs().Describe(ctx, api.RunID(f.run.GetID(), f.run.GetRunID()))
-	f.Logf("%d of 60 tasks began, %d ended; %v\n%s",
-		len(f.ledger.of(f.T, "start")), len(f.ledger.of(f.T, "end")), err, show(now))
+	f.Logf("%d entries in the ledger, %d of an end; %v\n%s", len(f.ledger.lines(f.T)), len(f.ledger.of(f.T, "end")), err, show(now))
 }
 
 // finish lets the flow end, and looks at what really ran.

@@ -127,7 +127,7 @@ func (s *stage) play(ctx context.Context, scene scene) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		if err := s.client.CancelWorkflow(ctx, run.GetID(), ""); err != nil {
+		if err := s.kill(ctx, run.GetID(), scene.killOne); err != nil {
 			return err
 		}
 	}
@@ -137,6 +137,23 @@ func (s *stage) play(ctx context.Context, scene scene) error {
 	}
 	fmt.Printf("%-20s ended: %v\n", scene.name, err)
 	return nil
+}
+
+// kill ends the run, or one of its partitions.
+func (s *stage) kill(ctx context.Context, id string, one bool) error {
+	if !one {
+		return s.client.CancelWorkflow(ctx, id, "")
+	}
+	handle, err := s.client.UpdateWorkflow(ctx, client.UpdateWorkflowOptions{
+		WorkflowID:   id,
+		UpdateName:   api.UpdateKillPartitions,
+		Args:         []any{api.KillPartitionsRequest{Step: "many", Partitions: []int{0}, By: "ann"}},
+		WaitForStage: client.WorkflowUpdateStageCompleted,
+	})
+	if err != nil {
+		return err
+	}
+	return handle.Get(ctx, nil)
 }
 
 func (s *stage) history(ctx context.Context, id string) (*historypb.History, error) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"strings"
 
 	"github.com/baas-batch/baas/api"
@@ -24,6 +25,9 @@ type scene struct {
 	framework bool   // MesosFramework instead of a flow
 	killAfter int    // cancel when that many tasks run
 	counted   bool   // its events are only counted: the history is too large to be kept
+	rangeSize int    // of the plan's settings
+	items     int    // that ListItems finds
+	killOne   bool   // kill partition 0 of step many, not the run, when killAfter tasks run
 	outcome   func(in api.LaunchInput, p api.LaunchPartition) tasklet.Result
 }
 
@@ -55,7 +59,9 @@ func (s scene) plan() (api.PrepareResult, error) {
 		Owner:    api.AdhocOwner,
 		Params:   params,
 		Identity: identity,
-		Settings: api.Settings{LaunchQueue: launchQueue, ControlQueue: controlQueue, MaxPending: 100},
+		Settings: api.Settings{
+			LaunchQueue: launchQueue, ControlQueue: controlQueue, MaxPending: 100, RangeSize: s.rangeSize,
+		},
 	}, nil
 }
 
@@ -130,4 +136,49 @@ steps: {many: {run: ./x, for_each: {from: 1, to: 10000}, with: {n: '${{ item }}'
 params: {text: {type: string, default: '` + strings.Repeat("x", 1000) + `'}}
 steps: {many: {run: ./x, for_each: {from: 1, to: 10000}, with: {n: '${{ params.text }}'}}}
 `},
+	{name: "ranges", rangeSize: 1000, outcome: succeeds(map[string]string{"n": "1"}), source: `
+steps:
+  many: {run: ./x, for_each: {from: 1, to: 10000}, parallel: 100, outputs: {n: int}}
+  few: {run: ./x, for_each: [a, b], outputs: {n: int}, with: {text: '${{ item }}'}}
+  sum: {run: ./x, with: {all: '${{ steps.few.outputs.n }}', n: '${{ size(steps.many.outputs.n) }}'}}
+`},
+	{name: "ranges_items", rangeSize: 1000, items: 2500, outcome: succeeds(map[string]string{"f": "1"}), source: `
+steps:
+  many: {run: ./x, for_each: {objects: in/}, with: {f: '${{ item }}'}, outputs: {f: int}}
+  each: {run: ./x, for_each: '${{ steps.many.outputs.f }}', with: {f: '${{ item }}'}}
+`},
+	{name: "ranges_failure", rangeSize: 10, outcome: failsUntil("many", 99), source: `
+steps:
+  many: {run: ./x, for_each: {from: 0, to: 39}, parallel: 2, min_success: 80%, fail_fast: true}
+  half: {run: ./x, for_each: {from: 0, to: 39}, parallel: 2, min_success: 50%}
+  next: {run: ./x, needs: [half]}
+`},
+	{name: "ranges_killed", rangeSize: 10, killAfter: 2, source: `
+steps:
+  many: {run: ./x, for_each: {from: 0, to: 39}, parallel: 2}
+  next: {run: ./x, needs: [many]}
+`},
+	{name: "ranges_kill_one", rangeSize: 10, killAfter: 2, killOne: true, source: `
+steps:
+  many: {run: ./x, for_each: {from: 0, to: 19}, min_success: 90%}
+  next: {run: ./x, needs: [many]}
+`},
+	// Temporal suggests a new history at 4,096 events. The run goes on in one during the
+	// backoff of its last step, and that second history is the one that is written.
+	{name: "continued", rangeSize: 1000, outcome: failsUntil("last", 2), source: `
+steps:
+` + chain(700) + `
+  last: {run: ./x, needs: [s699], retry: {attempts: 2, backoff: 2s}}
+  after: {run: ./x, needs: [last]}
+`},
+}
+
+// chain is steps s0, s1 and so on, each of which needs the one before.
+func chain(n int) string {
+	var b strings.Builder
+	b.WriteString("  s0: {run: ./x}\n")
+	for i := 1; i < n; i++ {
+		fmt.Fprintf(&b, "  s%d: {run: ./x, needs: [s%d]}\n", i, i-1)
+	}
+	return b.String()
 }

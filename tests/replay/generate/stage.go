@@ -44,6 +44,7 @@ func (s *stage) register(r worker.ActivityRegistry) {
 		api.ActivityKillTasks:    s.killTasks,
 		api.ActivitySaveInstance: func(context.Context, api.RunState) error { return nil },
 		api.ActivityLead:         s.lead,
+		api.ActivityListItems:    s.listItems,
 	} {
 		r.RegisterActivityWithOptions(f, activity.RegisterOptions{Name: name})
 	}
@@ -76,7 +77,7 @@ func (s *stage) runTasklets(ctx context.Context, in api.LaunchInput) (api.Launch
 	s.mu.Unlock()
 	outcome := scene.outcome
 	switch {
-	case scene.killAfter > 0 && in.Step == "clean":
+	case scene.killAfter > 0 && (in.Step == "clean" || scene.killOne && in.Step == "next"):
 		outcome = succeeds(nil)
 	case scene.killAfter > 0:
 		select {
@@ -87,6 +88,12 @@ func (s *stage) runTasklets(ctx context.Context, in api.LaunchInput) (api.Launch
 		outcome = func(api.LaunchInput, api.LaunchPartition) tasklet.Result {
 			return tasklet.Result{Outcome: tasklet.Killed, ExitCode: -1, Signal: "SIGTERM"}
 		}
+		if scene.killOne {
+			outcome = onlyFirstKilled
+		}
+	}
+	if in.Range != nil {
+		return api.LaunchResult{Range: rangeResult(in, outcome)}, nil
 	}
 	var result api.LaunchResult
 	for _, p := range in.Partitions {
@@ -97,10 +104,62 @@ func (s *stage) runTasklets(ctx context.Context, in api.LaunchInput) (api.Launch
 	return result, nil
 }
 
+func onlyFirstKilled(_ api.LaunchInput, p api.LaunchPartition) tasklet.Result {
+	if p.Index == 0 {
+		return tasklet.Result{Outcome: tasklet.Killed, ExitCode: -1}
+	}
+	return success(nil)
+}
+
+// rangeResult sums up the partitions of a range. Outputs of many stay in the manifest.
+func rangeResult(in api.LaunchInput, outcome func(api.LaunchInput, api.LaunchPartition) tasklet.Result) *api.RangeResult {
+	r := in.Range
+	result := &api.RangeResult{Tasks: 1, Manifest: tasklet.LinesRef{
+		Key: api.ManifestKey(api.StepPrefix(in.App, in.Run, in.Step), in.Step, r.First), Size: 1, N: r.Count}}
+	if r.Count <= 10 {
+		result.Outputs = map[string][]json.RawMessage{}
+	}
+	for i := range r.Count {
+		one := outcome(in, api.LaunchPartition{Index: r.First + i})
+		one.Partition = r.First + i
+		switch one.Outcome {
+		case tasklet.Succeeded:
+			result.Succeeded++
+		case tasklet.Killed:
+			result.Killed++
+		default:
+			result.Failed++
+			if len(result.Failures) < api.MaxFailures {
+				result.Failures = append(result.Failures, api.Failure{Attempt: 1, Result: one})
+			}
+		}
+		for _, o := range in.Outputs {
+			if result.Outputs != nil {
+				result.Outputs[o.Name] = append(result.Outputs[o.Name], one.Outputs[o.Name])
+			}
+		}
+	}
+	return result
+}
+
+func (s *stage) listItems(_ context.Context, in api.ListItemsInput) (api.ListItemsResult, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := s.scene.items
+	if in.Outputs != nil {
+		n = in.Outputs.N
+	}
+	key := api.ItemsKey(api.StepPrefix(in.App, in.Run, in.Step), 1)
+	return api.ListItemsResult{Items: tasklet.LinesRef{Key: key, Size: 1, N: n}}, nil
+}
+
+// killTasks ends what runs until it is killed. A step that gave up has nothing such.
 func (s *stage) killTasks(context.Context, api.KillInput) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	close(s.killed)
+	if s.scene.killAfter > 0 {
+		close(s.killed)
+	}
 	return nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"io"
 	"iter"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -267,6 +268,27 @@ func TestKill(t *testing.T) {
 	b.runs.kill = func(string, string, string) error { return &starter.EndedError{Run: runID, Status: api.StatusFailed} }
 	b.expect(ExitNotFound, "kill", runID)
 	if !strings.Contains(b.stderr.String(), "has ended already: it failed") {
+		t.Errorf("says %q", b.stderr.String())
+	}
+}
+
+func TestKillPartition(t *testing.T) {
+	b := newBench(t)
+	var asked []api.KillPartitionsRequest
+	b.runs.killPartitions = func(id string, request api.KillPartitionsRequest) error {
+		asked = append(asked, request)
+		return nil
+	}
+	b.expect(ExitDone, "kill", runID+"/render#17", "--reason", "it loops")
+	want := []api.KillPartitionsRequest{{Step: "render", Partitions: []int{17}, By: "ann", Reason: "it loops"}}
+	if !reflect.DeepEqual(asked, want) {
+		t.Errorf("asked for %+v, want %+v", asked, want)
+	}
+	if text := b.stdout.String(); !strings.Contains(text, runID+"/render#17") {
+		t.Errorf("says %q", text)
+	}
+	b.expect(ExitUsage, "kill", runID+"/render")
+	if !strings.Contains(b.stderr.String(), "name the run, or a partition") {
 		t.Errorf("says %q", b.stderr.String())
 	}
 }

@@ -18,17 +18,18 @@ import (
 
 // fakeRuns answers with functions; one that is not set fails the test.
 type fakeRuns struct {
-	start    func(starter.StartOptions) (starter.Started, error)
-	describe func(id string) (starter.Run, error)
-	explain  func(id string, o starter.ExplainOptions) (starter.Explanation, error)
-	mesos    func(o starter.MesosOptions) (starter.MesosView, error)
-	watch    func(ctx context.Context, id string) iter.Seq2[starter.Run, error]
-	list     func(starter.ListOptions) ([]starter.Summary, error)
-	kill     func(id, reason, by string) error
-	release  func(id string, o starter.ReleaseOptions) (api.Release, error)
-	logs     func(id string, o starter.LogOptions) iter.Seq2[starter.LogChunk, error]
-	download func(o starter.Output, dir string) ([]string, error)
-	sweep    func(ctx context.Context, o starter.SweepOptions) (starter.Swept, error)
+	start          func(starter.StartOptions) (starter.Started, error)
+	describe       func(id string) (starter.Run, error)
+	explain        func(id string, o starter.ExplainOptions) (starter.Explanation, error)
+	mesos          func(o starter.MesosOptions) (starter.MesosView, error)
+	watch          func(ctx context.Context, id string) iter.Seq2[starter.Run, error]
+	list           func(starter.ListOptions) ([]starter.Summary, error)
+	kill           func(id, reason, by string) error
+	killPartitions func(id string, request api.KillPartitionsRequest) error
+	release        func(id string, o starter.ReleaseOptions) (api.Release, error)
+	logs           func(id string, o starter.LogOptions) iter.Seq2[starter.LogChunk, error]
+	download       func(o starter.Output, dir string) ([]string, error)
+	sweep          func(ctx context.Context, o starter.SweepOptions) (starter.Swept, error)
 }
 
 func (f *fakeRuns) Start(_ context.Context, o starter.StartOptions) (starter.Started, error) {
@@ -49,6 +50,9 @@ func (f *fakeRuns) List(_ context.Context, o starter.ListOptions) ([]starter.Sum
 }
 func (f *fakeRuns) Kill(_ context.Context, id, reason, by string) error {
 	return f.kill(id, reason, by)
+}
+func (f *fakeRuns) KillPartitions(_ context.Context, id string, request api.KillPartitionsRequest) (api.PartitionKill, error) {
+	return api.PartitionKill{}, f.killPartitions(id, request)
 }
 func (f *fakeRuns) Release(_ context.Context, id string, o starter.ReleaseOptions) (api.Release, error) {
 	return f.release(id, o)

@@ -33,6 +33,7 @@ type Runs interface {
 	Watch(ctx context.Context, id string, every time.Duration) iter.Seq2[starter.Run, error]
 	List(ctx context.Context, o starter.ListOptions) ([]starter.Summary, error)
 	Kill(ctx context.Context, id, reason, requestedBy string) error
+	KillPartitions(ctx context.Context, id string, request api.KillPartitionsRequest) (api.PartitionKill, error)
 	Release(ctx context.Context, id string, o starter.ReleaseOptions) (api.Release, error)
 	Logs(ctx context.Context, id string, o starter.LogOptions) iter.Seq2[starter.LogChunk, error]
 	Download(ctx context.Context, o starter.Output, dir string) ([]string, error)

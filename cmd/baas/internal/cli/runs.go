@@ -125,19 +125,47 @@ func (p *Program) killCommand() *urfave.Command {
 	flags := append([]urfave.Flag{
 		&urfave.StringFlag{Name: "reason", Usage: "`TEXT`: why; it becomes the reason of the run's end"},
 	}, connectFlags()...)
-	return command(&urfave.Command{Name: "kill", Usage: "kill a run: its tasks are ended, then its on_exit steps run", Flags: flags}, "RUN",
-		`baas kill --reason "wrong month" statements-9f86d081884c7d65-5e2f91aa`, onPlatform(readKill, p.needPlatform, p.kill))
+	return command(&urfave.Command{Name: "kill", Flags: flags,
+		Usage: "kill a run: its tasks are ended, then its on_exit steps run; or one partition alone, which is then not tried again"},
+		"RUN[/STEP#PARTITION]", `baas kill --reason "wrong month" statements-9f86d081884c7d65-5e2f91aa`,
+		onPlatform(p.readKill, p.needPlatform, p.kill))
 }
 
-type killArgs struct{ run, reason string }
+type killArgs struct {
+	run, task, reason string
+	partitions        *api.KillPartitionsRequest // nil for the whole run
+}
 
-func readKill(c *urfave.Context) (a killArgs, err error) {
+func (p *Program) readKill(c *urfave.Context) (a killArgs, err error) {
 	a.reason = c.String("reason")
-	a.run, err = oneArgument(c, "run ID")
-	return a, err
+	if a.task, err = oneArgument(c, "run: RUN or RUN/STEP#PARTITION"); err != nil {
+		return a, err
+	}
+	run, selected, err := parseLogs(a.task)
+	if err != nil {
+		return a, err
+	}
+	a.run = run
+	switch {
+	case selected.Step == "":
+	case selected.Partition < 0:
+		return a, usagef("%q: a step cannot be killed alone; name the run, or a partition: RUN/STEP#PARTITION", screen.OneLine(a.task))
+	default:
+		a.partitions = &api.KillPartitionsRequest{
+			Step: selected.Step, Partitions: []int{selected.Partition}, By: p.user(), Reason: a.reason,
+		}
+	}
+	return a, nil
 }
 
 func (p *Program) kill(ctx context.Context, platform *Platform, a killArgs) error {
+	if a.partitions != nil {
+		if _, err := platform.Runs.KillPartitions(ctx, a.run, *a.partitions); err != nil {
+			return err
+		}
+		_, err := fmt.Fprintf(p.Stdout, "asked %s to end; the step goes on; see: baas status %s\n", a.task, a.run)
+		return err
+	}
 	if err := platform.Runs.Kill(ctx, a.run, a.reason, p.user()); err != nil {
 		return err
 	}

@@ -146,7 +146,7 @@ func placedRows(run *starter.Run) [][]string {
 			name += fmt.Sprintf("#%d", t.First)
 		}
 		if t.Count > 1 {
-			name += fmt.Sprintf(" to #%d", t.First+t.Count-1)
+			name += fmt.Sprintf(" to #%d", t.Last())
 		}
 		if agents := t.activity.Details.Agents; t.Agent >= 0 && t.Agent < len(agents) {
 			host = agents[t.Agent].Host

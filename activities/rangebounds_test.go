@@ -1,0 +1,152 @@
+package activities
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/baas-batch/baas/api"
+	"github.com/baas-batch/baas/mesos"
+	"github.com/baas-batch/baas/tasklet"
+)
+
+func TestRangePacksGrowWithTheirPace(t *testing.T) {
+	r := newRig(t)
+	r.deliver(rangeInput(0, 15000), api.Details{}, 1)
+	first := r.next()
+	if n := len(first.Partitions); n != firstPack {
+		t.Errorf("the first pack has %d partitions", n)
+	}
+	s := r.store1(first, first.results(well, 0, 1, 2, 3))
+	s.Seconds = 0.004
+	r.tell(first, mesos.Finished, s)
+	r.until("ack 0.1 FINISHED")
+	r.look(func(e *entry) {
+		if len(e.packs) != window {
+			t.Errorf("%d packs wait", len(e.packs))
+		}
+	})
+	// What was cut before grows with its launch.
+	if n := len(r.next().Partitions); n < 1000 || n > maxPack {
+		t.Errorf("a pack has %d partitions of 1 ms", n)
+	}
+	slow := newRig(t)
+	slow.deliver(rangeInput(0, 15000), api.Details{}, 1)
+	task := slow.next()
+	s = slow.store1(task, task.results(well, 0, 1, 2, 3))
+	s.Seconds = 240
+	slow.tell(task, mesos.Finished, s)
+	slow.until("ack 0.1 FINISHED")
+	if n := len(slow.next().Partitions); n != 1 {
+		t.Errorf("a pack has %d partitions of a minute", n)
+	}
+}
+
+// Nobody knows yet whether partitions take hours: each has a task of its own.
+func TestRangeBeginsWithSinglePartitions(t *testing.T) {
+	r := newRig(t, func(c *Config) { c.FirstPack = 0 })
+	r.deliver(rangeInput(0, 40), api.Details{}, 1)
+	for range 40 {
+		if task := r.next(); len(task.Partitions) != 1 {
+			t.Fatalf("%d partitions in a task", len(task.Partitions))
+		}
+	}
+}
+
+// Where details have no room for more tasks, no more are cut than there is room for.
+func TestRangeWithShortDetails(t *testing.T) {
+	r := newRig(t)
+	r.deliver(rangeInput(0, 400, func(in *api.LaunchInput) { in.Range.MaxDetails, in.Range.MaxOutputs = 420, 0 }), api.Details{}, 1)
+	refused := 0
+	for r.count("complete 7") == 0 {
+		r.settle()
+		r.mu2.Lock()
+		ids := slices.Collect(maps.Keys(r.tasks))
+		r.mu2.Unlock()
+		var launched []*running
+		for _, id := range ids {
+			if task, ok := r.tryNext(id); ok {
+				launched = append(launched, task)
+			} else {
+				refused++
+			}
+		}
+		for _, task := range launched {
+			r.finish(task, well)
+		}
+		r.after(time.Millisecond)
+	}
+	if got := r.result.Range; got.Succeeded != 400 || refused == 0 {
+		t.Errorf("result %+v, %d refused", got, refused)
+	}
+}
+
+func TestRangeParallel(t *testing.T) {
+	r := newRig(t)
+	r.deliver(rangeInput(0, 100, func(in *api.LaunchInput) { in.Range.Parallel = 3 }), api.Details{}, 1)
+	a := r.next()
+	r.next()
+	r.tell(a, mesos.Running, nil)
+	r.look(func(e *entry) {
+		if len(e.packs) != 3 {
+			t.Errorf("%d packs with 3 partitions at a time", len(e.packs))
+		}
+	})
+	if got := r.h.Load(); got.Placed != 2 || got.Waiting != 1 {
+		t.Errorf("load %+v", got)
+	}
+}
+
+// A thousand packs in flight, some with gaps: their details stay within the bound,
+// and name them all.
+func TestRangeDetailsFit(t *testing.T) {
+	r := newRig(t)
+	r.deliver(rangeInput(0, 15000), api.Details{}, 1)
+	r.until("submit 0.1")
+	r.look(func(e *entry) {
+		e.packs = nil
+		for n := range 1000 {
+			p := &pack{first: n * 15, generation: n + 1, attempt: 1 + n%3, phase: phasePlaced, state: mesos.Running,
+				agent: api.AgentDetail{ID: fmt.Sprintf("5b9f1d2c-1c5e-4c6e-9d4f-%012d-S%d", n%40, n%40), Host: fmt.Sprint("host-", n%40), Endpoint: "h:5051"}}
+			for i := range 15 {
+				if n%10 > 0 || i%3 > 0 {
+					p.members = append(p.members, int32(n*15+i))
+				}
+			}
+			e.packs = append(e.packs, p)
+			e.use(0, p.generation)
+		}
+		d, whole := e.describe()
+		if size := jsonSize(d); !whole || size > 64<<10 {
+			t.Errorf("%d bytes, whole %v", size, whole)
+		} else {
+			t.Logf("%d bytes", size)
+		}
+		back := roundTrip(t, d)
+		if len(back.Tasks) != 1000 || back.Range.Sequence < 1000 {
+			t.Fatalf("%d tasks", len(back.Tasks))
+		}
+		for n, task := range back.Tasks {
+			if got := membersOf(task, e.ranged); !slices.Equal(got, e.packs[n].members) || task.Generation != n+1 {
+				t.Fatalf("task %d: %v, was %v", n, got, e.packs[n].members)
+			}
+		}
+		e.packs = nil
+	})
+}
+
+func TestRangeThatCannotRun(t *testing.T) {
+	r := newRig(t)
+	in := rangeInput(5, 20)
+	in.CPUs = 0
+	got, err := r.h.Take(Attempt{Key: r.key, Input: in})
+	if err != nil || got.Range == nil || got.Range.Failed != 20 || len(got.Range.Failures) != api.MaxFailures {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	r.result = &got
+	if list := r.manifest(); len(list) != 20 || list[0].Outcome != tasklet.Invalid {
+		t.Errorf("manifest %v", list[0])
+	}
+}

@@ -1,0 +1,157 @@
+package executor
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// dirs are the directories of one partition. The base belongs to the executor,
+// so that a task cannot put something else in place of one of them.
+type dirs struct {
+	base, work, inputs, outputs, checkpoint, tmp, state string
+
+	fresh dirState // what each was like when it was made
+}
+
+// all are those that belong to the partition's user.
+func (d dirs) all() []string {
+	return []string{d.work, d.inputs, d.outputs, d.checkpoint, d.tmp, d.state}
+}
+
+// partition makes the directories of a partition.
+func (s *sandbox) partition(task string, u user) (d dirs, err error) {
+	if err := os.MkdirAll(task, 0o711); err != nil {
+		return d, err
+	}
+	base, err := os.MkdirTemp(task, "p-")
+	if err != nil {
+		return d, err
+	}
+	below := func(name string) string { return filepath.Join(base, name) }
+	d = dirs{
+		base: base, work: below("work"), inputs: below("inputs"), outputs: below("outputs"),
+		checkpoint: below("checkpoint"), tmp: below("tmp"), state: below("state"),
+	}
+	if err := os.Chmod(base, 0o711); err != nil {
+		return d, err
+	}
+	for _, path := range d.all() {
+		if err := errors.Join(os.Mkdir(path, 0o700), u.give(path)); err != nil {
+			return d, err
+		}
+	}
+	err = inDir(d.work, func(dir int) (err error) {
+		d.fresh, err = readDirState(dir)
+		return err
+	})
+	return d, err
+}
+
+// give makes the directories another user's.
+func (d dirs) give(u user) error {
+	for _, path := range d.all() {
+		if err := u.give(path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// maxLeft is how many files are removed from a directory so that it can be used
+// again; where there are more, or directories, it is cheaper to make a new one.
+const maxLeft = 16
+
+var errNotFresh = errors.New("directory is not as it was made")
+
+// clear makes the directories as they were, once all processes of their user are
+// gone. On some file systems making and removing them takes longer than the command.
+// When it fails, they must not be used again.
+func (d dirs) clear() error {
+	for _, path := range d.all() {
+		if err := inDir(path, d.clearOne); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d dirs) clearOne(dir int) error {
+	var buf [4 << 10]byte
+	for range 2 { // the second look is to find nothing
+		n, err := unix.ReadDirent(dir, buf[:])
+		if err != nil {
+			return err
+		}
+		_, count, names := unix.ParseDirent(buf[:n], maxLeft+1, nil)
+		if count == 0 {
+			now, err := readDirState(dir)
+			if err == nil && now != d.fresh {
+				err = errNotFresh
+			}
+			return err
+		}
+		if count > maxLeft {
+			return errNotFresh
+		}
+		for _, name := range names {
+			if err := unix.Unlinkat(dir, name, 0); err != nil {
+				return err
+			}
+		}
+		if _, err := unix.Seek(dir, 0, unix.SEEK_SET); err != nil {
+			return err
+		}
+	}
+	return errNotFresh
+}
+
+func inDir(path string, f func(dir int) error) error {
+	dir, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	defer unix.Close(dir)
+	return f(dir)
+}
+
+// dirState is all that the owner of an empty directory may change about it, so that
+// nothing of one partition is left for the next: access lists are attributes too.
+type dirState struct {
+	mode       uint32
+	size       int64
+	blocks     int64
+	attributes string // names of extended attributes
+	flags      inodeFlags
+}
+
+// getInodeFlags is FS_IOC_FSGETXATTR of linux/fs.h, and inodeFlags its struct fsxattr.
+const getInodeFlags = 0x801c581f
+
+type inodeFlags struct {
+	flags, extent, _, project, copyExtent uint32
+	_                                     [8]byte
+}
+
+func readDirState(dir int) (dirState, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(dir, &st); err != nil {
+		return dirState{}, err
+	}
+	s := dirState{mode: st.Mode, size: st.Size, blocks: st.Blocks}
+	var names [1 << 10]byte
+	n, err := unix.Flistxattr(dir, names[:])
+	if err != nil && err != unix.ENOTSUP {
+		return s, err
+	}
+	s.attributes = string(names[:max(n, 0)])
+	// Not all file systems have these.
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(dir), getInodeFlags, uintptr(unsafe.Pointer(&s.flags))); errno != 0 {
+		s.flags = inodeFlags{}
+	}
+	return s, nil
+}

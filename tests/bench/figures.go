@@ -1,0 +1,115 @@
+package main
+
+import (
+	"cmp"
+	"slices"
+)
+
+// value names what a side has measured.
+type value struct{ side, key string }
+
+// figure is what is reported: our value over the floor's, or where there is no floor
+// our value by itself.
+type figure struct {
+	group string // for --only
+	Name  string
+	Unit  string // of both values
+	ours  value
+	floor value // empty: none
+	Floor string
+	// Goal is for the ratio, or without a floor for the value; 0: there is none.
+	Goal float64
+	// More tells that more is better: the goal is at least, else at most.
+	More bool
+}
+
+// The sides of the ratios; each is a process of its own.
+const (
+	ourSteps, bareSteps   = "steps: ours", "steps: Temporal"
+	ourPartitions         = "partitions: ours"
+	bareActivities        = "partitions: Temporal"
+	bareForks             = "partitions: fork and exec"
+	bareExecutors         = "partitions: Mesos"
+	ourMillion            = "million: ours"
+	ourFlows, bareFlows   = "flows: ours", "flows: Temporal"
+	ourGap, bareGap       = "gap: ours", "gap: Temporal"
+	leaderMemory          = "memory: leader"
+	executorMemory        = "memory: executor"
+	placementPass         = "placement: one pass"
+	ourStorage, bareFiles = "storage: ours", "storage: files and HTTP"
+)
+
+var figures = append([]figure{
+	{"steps", "20 steps in a row", "s", value{ourSteps, "time"}, value{bareSteps, "time"}, "Temporal", 1.3, false},
+	{"partitions", "no-op partitions", "/s", value{ourPartitions, "rate"}, value{bareActivities, "rate"}, "Temporal", 4, true},
+	{"partitions", "no-op partitions", "/s", value{ourPartitions, "rate"}, value{bareForks, "rate"}, "fork and exec", 0.6, true},
+	{"partitions", "no-op partitions", "/s", value{ourPartitions, "rate"}, value{bareExecutors, "rate"}, "Mesos", 20, true},
+	{"million", "large step: partitions", "/s", value{ourMillion, "rate"}, value{ourPartitions, "rate"}, "small step", 0.8, true},
+	{"million", "large step: events", "", value{ourMillion, "events"}, value{}, "", 10_000, false},
+	{"million", "large step: memory, peak", "MB", value{ourMillion, "peak"}, value{}, "", 500, false},
+	{"million", "large step: Go heap, peak", "MB", value{ourMillion, "heap"}, value{}, "", 0, false},
+	{"flows", "steps of flows at once", "/s", value{ourFlows, "rate"}, value{bareFlows, "rate"}, "Temporal", 0.7, true},
+	{"gap", "exit to next start, p50", "ms", value{ourGap, "p50"}, value{bareGap, "p50"}, "Temporal", 2, false},
+	{"memory", "leader, waiting task", "KB", value{leaderMemory, "waiting"}, value{}, "", 2, false},
+	{"memory", "leader, running task", "KB", value{leaderMemory, "running"}, value{}, "", 2, false},
+	{"memory", "executor, idle", "MB", value{executorMemory, "idle"}, value{}, "", 12, false},
+	{"memory", "executor, running task", "KB", value{executorMemory, "task"}, value{}, "", 64, false},
+	{"placement", "placement, one pass", "s", value{placementPass, "time"}, value{}, "", 0.5, false},
+	{"placement", "placement, above bound", "%", value{placementPass, "above"}, value{}, "", 5, false},
+	{"storage", "put into the file store", "MB/s", value{ourStorage, "put"}, value{bareFiles, "put"}, "file copy", 0, true},
+	{"storage", "get from the file store", "MB/s", value{ourStorage, "get"}, value{bareFiles, "get"}, "file copy", 0, true},
+	{"storage", "upload by signed URL", "MB/s", value{ourStorage, "upload"}, value{bareFiles, "upload"}, "raw HTTP", 0, true},
+	{"storage", "download by signed URL", "MB/s", value{ourStorage, "download"}, value{bareFiles, "download"}, "raw HTTP", 0, true},
+}, curveFigures()...)
+
+// curve is the group that gives tasks per second over the number of partitions.
+const curve = "curve"
+
+// extras are groups that take long and are measured when asked for.
+var extras = []string{"million", curve}
+
+// curveSizes are the numbers of partitions of the curve.
+var curveSizes = []int{100, 1000, 10_000, 100_000}
+
+func curveSide(n int) string { return "partitions: ours, " + count(n) }
+
+// curveFigures have our side alone.
+func curveFigures() (list []figure) {
+	for _, n := range curveSizes {
+		list = append(list, figure{
+			group: curve, Name: "partitions: " + count(n), Unit: "/s", ours: value{curveSide(n), "rate"}, More: true,
+		})
+	}
+	return list
+}
+
+// groups are what --only takes.
+func groups() (names []string) {
+	for _, f := range figures {
+		if !slices.Contains(names, f.group) {
+			names = append(names, f.group)
+		}
+	}
+	return names
+}
+
+// sidesOf lists the sides of figures in the order in which a run measures them, each
+// once: what two figures share is measured once.
+func sidesOf(list []figure) (names []string) {
+	for _, f := range list {
+		for _, v := range []value{f.ours, f.floor} {
+			if v.side != "" && !slices.Contains(names, v.side) {
+				names = append(names, v.side)
+			}
+		}
+	}
+	return names
+}
+
+// met tells whether a value reaches the figure's goal.
+func (f figure) met(v float64) bool {
+	if f.More {
+		return cmp.Compare(v, f.Goal) >= 0
+	}
+	return cmp.Compare(v, f.Goal) <= 0
+}
