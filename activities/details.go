@@ -131,7 +131,7 @@ func (e *entry) why() string {
 	if waits != "" && e.lost != "" {
 		return waits + "; before that: " + e.lost
 	}
-	return cmp.Or(waits, e.lost)
+	return cmp.Or(waits, e.lost, e.whyPauses())
 }
 
 func (e *entry) whyUnreachable(p *pack) string {
@@ -223,7 +223,7 @@ func fit(d api.Details, most int) (api.Details, bool) {
 func withoutBitmap(d *api.Details) {
 	if d.Range != nil {
 		r := *d.Range
-		r.Bitmap = nil
+		r.Bitmap, r.Backoffs = nil, nil
 		d.Range = &r
 	}
 }

@@ -193,7 +193,9 @@ func (g *gatherer) result(raw json.RawMessage, ref tasklet.LinesRef, next, last 
 	switch err := json.Unmarshal(raw, &one); {
 	case err != nil:
 		return one, badResults("manifest %s: partition %d: %v", ref.Key, next, err)
-	case next == last || one.Partition != next:
+	case next == last:
+		return one, badResults("manifest %s has more than %d partitions", ref.Key, ref.N)
+	case one.Partition != next:
 		return one, badResults("manifest %s: partition %d is where %d should be", ref.Key, one.Partition, next)
 	}
 	if one.Outcome != tasklet.Succeeded {

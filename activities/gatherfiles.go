@@ -1,38 +1,79 @@
 package activities
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 
 	"github.com/baas-batch/baas/storage"
 	"github.com/baas-batch/baas/tasklet"
+	"github.com/baas-batch/baas/tasklet/tree"
 )
 
 // Files that lie near one another in one object are read with one request.
 const (
-	maxTogether = 1000     // files
+	maxTogether = 500      // files
 	maxGap      = 64 << 10 // bytes between two that are read and thrown away
 )
 
+// Small parts are read ahead side by side, so that a store's delay does not count for
+// each. What is in memory is at most maxAhead times maxSmall, or readAhead.
+const (
+	maxAhead = 16
+	maxSmall = 256 << 10 // bytes
+)
+
+var readAhead = storage.Parallel{PartSize: 2 << 20, Streams: 3}
+
+// together are files of one object, in order, that are read with one request: one
+// alone if it is compressed.
+type together struct {
+	files      []tasklet.FileRef
+	partitions int64 // so far, with those of the files
+
+	read chan struct{} // closed when data or err is there; nil for what is not read ahead
+	data bytes.Buffer
+	err  error
+}
+
+func (t *together) from() int64 { return t.files[0].Offset }
+
+func (t *together) end() int64 {
+	last := t.files[len(t.files)-1]
+	return last.Offset + last.Size
+}
+
+// takes tells whether another file belongs to them.
+func (t *together) takes(ref tasklet.FileRef) bool {
+	return len(t.files) > 0 && len(t.files) < maxTogether && !ref.IsPacked() && !t.files[0].IsPacked() &&
+		ref.Key == t.files[0].Key && ref.Offset >= t.end() && ref.Offset-t.end() <= maxGap
+}
+
 // content writes the files that all partitions gave as an output, one behind the other.
 func (g *gatherer) content(ctx context.Context, w io.Writer, output string) error {
-	var together []tasklet.FileRef
-	end := int64(0)
-	partitions := int64(0)
-	flush := func() error {
-		err := g.copy(ctx, w, together)
-		together = together[:0]
-		g.done.Store(partitions)
-		return err
+	ctx, cancel := context.WithCancel(ctx)
+	var reading sync.WaitGroup
+	defer reading.Wait()
+	defer cancel()
+	var queue []*together
+	write := func(most int) error {
+		for ; len(queue) > most; queue = queue[1:] {
+			if err := g.copy(ctx, w, queue[0]); err != nil {
+				return err
+			}
+			g.done.Store(queue[0].partitions)
+		}
+		return nil
 	}
+	next := &together{}
 	for one, err := range g.partitions(ctx) {
 		if err != nil {
 			return err
 		}
-		partitions++
 		if isNothing(one.Outputs[output]) {
 			continue
 		}
@@ -43,34 +84,68 @@ func (g *gatherer) content(ctx context.Context, w io.Writer, output string) erro
 		if err != nil {
 			return err
 		}
-		near := len(together) > 0 && len(together) < maxTogether && !ref.IsPacked() && !together[0].IsPacked() &&
-			ref.Key == together[0].Key && ref.Offset >= end && ref.Offset-end <= maxGap
-		if !near {
-			if err := flush(); err != nil {
+		if len(next.files) > 0 && !next.takes(ref) {
+			wait := 0
+			if g.readAhead(ctx, &reading, next) {
+				wait = maxAhead - 1
+			}
+			queue, next = append(queue, next), &together{}
+			if err := write(wait); err != nil {
 				return err
 			}
 		}
-		together, end = append(together, ref), ref.Offset+ref.Size
+		next.files, next.partitions = append(next.files, ref), int64(one.Partition)+1
 	}
-	return flush()
+	if len(next.files) > 0 {
+		queue = append(queue, next)
+	}
+	return write(0)
 }
 
-// copy writes files of one object, in order.
-func (g *gatherer) copy(ctx context.Context, w io.Writer, files []tasklet.FileRef) (err error) {
-	switch {
-	case len(files) == 0:
-		return nil
-	case files[0].IsPacked():
-		return g.copyPacked(ctx, w, files[0])
+// readAhead begins to read what is small, and tells whether it is.
+func (g *gatherer) readAhead(ctx context.Context, reading *sync.WaitGroup, t *together) bool {
+	size := t.end() - t.from()
+	if t.files[0].IsPacked() || size > maxSmall {
+		return false
 	}
-	from, last := files[0].Offset, files[len(files)-1]
-	r, _, err := storage.GetParallel(ctx, g.store, last.Key, from, last.Offset+last.Size-from, storage.Parallel{})
+	t.read = make(chan struct{})
+	reading.Go(func() {
+		defer close(t.read)
+		r, _, err := g.store.Get(ctx, t.files[0].Key, t.from(), size)
+		if err != nil {
+			t.err = err
+			return
+		}
+		t.data.Grow(int(size) + bytes.MinRead)
+		_, err = t.data.ReadFrom(r)
+		t.err = errors.Join(err, r.Close())
+	})
+	return true
+}
+
+// copy writes files, checked against their hashes.
+func (g *gatherer) copy(ctx context.Context, w io.Writer, t *together) (err error) {
+	switch {
+	case t.files[0].IsPacked():
+		return g.copyPacked(ctx, w, t.files[0])
+	case t.read != nil:
+		<-t.read
+		if t.err != nil {
+			return t.err
+		}
+		return t.copy(w, &t.data)
+	}
+	r, _, err := storage.GetParallel(ctx, g.store, t.files[0].Key, t.from(), t.end()-t.from(), readAhead)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
-	at := from
-	for _, file := range files {
+	return t.copy(w, r)
+}
+
+func (t *together) copy(w io.Writer, r io.Reader) error {
+	at := t.from()
+	for _, file := range t.files {
 		if _, err := io.CopyN(io.Discard, r, file.Offset-at); err != nil {
 			return tooShort(file, err)
 		}
@@ -86,17 +161,39 @@ func (g *gatherer) copy(ctx context.Context, w io.Writer, files []tasklet.FileRe
 	return nil
 }
 
+// copyPacked writes a compressed file as it was.
 func (g *gatherer) copyPacked(ctx context.Context, w io.Writer, file tasklet.FileRef) error {
-	r, err := g.open(ctx, file)
-	if err != nil {
+	packed := piped(func(w io.Writer) error {
+		return storage.CopyVerified(ctx, w, g.store, storage.Content{Key: file.Key, Size: file.Packed.Size, SHA256: file.Packed.SHA256})
+	})
+	defer packed.Close()
+	source := &source{Reader: packed}
+	hashed, digest := storage.HashWriter(w)
+	err := tree.Decompress(hashed, source, file.Size)
+	var bad *tree.Error
+	switch {
+	case source.err != nil: // what Decompress says follows from it
+		return fmt.Errorf("read %q: %w", file.Key, source.err)
+	case errors.As(err, &bad):
+		return fmt.Errorf("read %q: %w: %w", file.Key, storage.ErrCorrupt, err)
+	case err != nil:
 		return err
 	}
-	defer r.Close()
-	hashed, digest := storage.HashWriter(w)
-	if _, err := io.Copy(hashed, r); err != nil {
-		return fmt.Errorf("read %q: %w", file.Key, err)
-	}
 	return check(file, digest)
+}
+
+// source remembers why it could not be read.
+type source struct {
+	io.Reader
+	err error
+}
+
+func (s *source) Read(p []byte) (int, error) {
+	n, err := s.Reader.Read(p)
+	if err != nil && err != io.EOF {
+		s.err = err
+	}
+	return n, err
 }
 
 func check(file tasklet.FileRef, digest *storage.Digest) error {

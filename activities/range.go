@@ -16,9 +16,10 @@ import (
 type ranged struct {
 	first int
 	parts []part
-	n     [states]int // partitions by state
-	next  int         // no position before it waits
-	due   []retry     // partitions in a backoff, by time
+	n     [states]int            // partitions by state
+	next  int                    // no position before it waits
+	due   []retry                // partitions in a backoff, by time
+	after map[int]tasklet.Result // by attempt, the last one that failed, for people
 
 	open      bool     // nothing of an earlier run is in the way
 	loaded    bool     // the segments that were there have been read

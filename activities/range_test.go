@@ -16,7 +16,7 @@ func TestRangeToItsEnd(t *testing.T) {
 	r := newRig(t)
 	const n = 1000
 	r.deliver(rangeInput(500, n), api.Details{}, 1)
-	tasks := r.all1(func(_ *running, i int) tasklet.Result { return well(i) })
+	tasks := r.runAll(func(_ *running, i int) tasklet.Result { return well(i) })
 	got := r.result.Range
 	if got == nil || got.Succeeded != n || got.Failed+got.Killed+got.NotRun+got.Retries != 0 {
 		t.Fatalf("result %+v", got)
@@ -39,7 +39,7 @@ func TestRangeToItsEnd(t *testing.T) {
 func TestRangeOutputsOverTheirBoundAreInTheManifestOnly(t *testing.T) {
 	r := newRig(t)
 	r.deliver(rangeInput(0, 50, func(in *api.LaunchInput) { in.Range.MaxOutputs = 100 }), api.Details{}, 1)
-	r.all1(func(_ *running, i int) tasklet.Result { return well(i) })
+	r.runAll(func(_ *running, i int) tasklet.Result { return well(i) })
 	if r.result.Range.Outputs != nil {
 		t.Errorf("outputs %v", r.result.Range.Outputs)
 	}
@@ -66,21 +66,21 @@ func TestRangeLaunchData(t *testing.T) {
 	if d := r.details.Tasks; len(d) != 1 || d[0].First != 3 || d[0].Count != 2 {
 		t.Errorf("written ahead: %+v", d)
 	}
-	r.ask2(task, tasklet.Request{ID: "s", Role: tasklet.RoleSegment, File: 9, Partition: 3})
+	r.askFor(task, tasklet.Request{ID: "s", Role: tasklet.RoleSegment, File: 9, Partition: 3})
 	r.until(`grant s error="" url=true`)
 	if g, _ := r.answerTo("s"); g.Key != api.SegmentKey(stepPrefix, "7", 3, 1, 9) {
 		t.Errorf("key %q", g.Key)
 	}
-	r.ask2(task, tasklet.Request{ID: "l", Role: tasklet.RoleLog, Partition: 4})
+	r.askFor(task, tasklet.Request{ID: "l", Role: tasklet.RoleLog, Partition: 4})
 	r.until(`grant l error="" url=true`)
 	if g, _ := r.answerTo("l"); g.Key != api.LogKey(stepPrefix, 4, 1, 1) {
 		t.Errorf("key %q", g.Key)
 	}
-	r.ask2(task, tasklet.Request{ID: "x", Role: tasklet.RoleLog, Partition: 5})
+	r.askFor(task, tasklet.Request{ID: "x", Role: tasklet.RoleLog, Partition: 5})
 	r.until(`grant x error="the task has no partition 5" url=false`)
 }
 
-func (r *rig) ask2(task *running, q tasklet.Request) {
+func (r *rig) askFor(task *running, q tasklet.Request) {
 	r.Helper()
 	data, err := json.Marshal(tasklet.Report{TaskID: task.TaskID, Request: &q})
 	if err != nil {
@@ -93,7 +93,7 @@ func TestRangeRetriesOnePartitionAlone(t *testing.T) {
 	r := newRig(t)
 	r.deliver(rangeInput(0, 20, attempts(3, 5*time.Millisecond)), api.Details{}, 1)
 	alone := 0
-	r.all1(func(task *running, i int) tasklet.Result {
+	r.runAll(func(task *running, i int) tasklet.Result {
 		if i == 7 && task.Attempt < 3 {
 			return badly(i)
 		}
@@ -131,7 +131,7 @@ func TestRangeFailures(t *testing.T) {
 	t.Run("are counted and named", func(t *testing.T) {
 		r := newRig(t)
 		r.deliver(rangeInput(10, 30), api.Details{}, 1)
-		r.all1(func(_ *running, i int) tasklet.Result {
+		r.runAll(func(_ *running, i int) tasklet.Result {
 			if i%2 == 0 {
 				return badly(i)
 			}
@@ -166,9 +166,9 @@ func TestRangeNeverRunsTheSameTwiceAfterALoss(t *testing.T) {
 	r := newRig(t)
 	r.deliver(rangeInput(0, 4), api.Details{}, 1)
 	task := r.next()
-	r.tell(task, mesos.Running, r.store1(task, task.results(well, 0, 2)))
+	r.tell(task, mesos.Running, r.storeSegment(task, task.results(well, 0, 2)))
 	r.until("ack 0.1 RUNNING")
-	r.store1(task, task.results(well, 1)) // its update is never heard
+	r.storeSegment(task, task.results(well, 1)) // its update is never heard
 	r.tell(task, mesos.FailedState, nil, executorTerminated)
 	again := r.next()
 	if len(again.Partitions) != 1 || again.Partitions[0].Index != 3 {
@@ -186,8 +186,8 @@ func TestRangeSegmentsAreAcknowledgedAfterTheNote(t *testing.T) {
 	r.deliver(rangeInput(0, 100), api.Details{}, 1)
 	a, b := r.next(), r.next()
 	r.set(func() { r.beatErr = errUnavailable })
-	r.tell(a, mesos.Running, r.store1(a, a.results(well, 0)))
-	r.tell(b, mesos.Running, r.store1(b, b.results(well, 0)))
+	r.tell(a, mesos.Running, r.storeSegment(a, a.results(well, 0)))
+	r.tell(b, mesos.Running, r.storeSegment(b, b.results(well, 0)))
 	r.until("beat refused")
 	r.never("ack 0.1 RUNNING")
 	beats := len(r.all())
@@ -212,7 +212,7 @@ func TestRangeDuplicateUpdates(t *testing.T) {
 	r := newRig(t)
 	r.deliver(rangeInput(0, 4, attempts(2, time.Hour)), api.Details{}, 1)
 	task := r.next()
-	s := r.store1(task, append(task.results(badly, 0), task.results(well, 1)...))
+	s := r.storeSegment(task, append(task.results(badly, 0), task.results(well, 1)...))
 	for range 3 {
 		task.updates = 0
 		r.tell(task, mesos.Running, s)
@@ -223,7 +223,7 @@ func TestRangeDuplicateUpdates(t *testing.T) {
 			t.Errorf("%d tries, %d in backoff", got, len(e.ranged.due))
 		}
 	})
-	last := r.store1(task, task.results(well, 2, 3))
+	last := r.storeSegment(task, task.results(well, 2, 3))
 	for range 3 {
 		task.updates = 5
 		r.tell(task, mesos.FailedState, last)

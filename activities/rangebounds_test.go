@@ -19,7 +19,7 @@ func TestRangePacksGrowWithTheirPace(t *testing.T) {
 	if n := len(first.Partitions); n != firstPack {
 		t.Errorf("the first pack has %d partitions", n)
 	}
-	s := r.store1(first, first.results(well, 0, 1, 2, 3))
+	s := r.storeSegment(first, first.results(well, 0, 1, 2, 3))
 	s.Seconds = 0.004
 	r.tell(first, mesos.Finished, s)
 	r.until("ack 0.1 FINISHED")
@@ -35,7 +35,7 @@ func TestRangePacksGrowWithTheirPace(t *testing.T) {
 	slow := newRig(t)
 	slow.deliver(rangeInput(0, 15000), api.Details{}, 1)
 	task := slow.next()
-	s = slow.store1(task, task.results(well, 0, 1, 2, 3))
+	s = slow.storeSegment(task, task.results(well, 0, 1, 2, 3))
 	s.Seconds = 240
 	slow.tell(task, mesos.Finished, s)
 	slow.until("ack 0.1 FINISHED")

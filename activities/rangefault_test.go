@@ -21,11 +21,11 @@ func TestRangeTakeOver(t *testing.T) {
 	first := newRig(t)
 	first.deliver(in, api.Details{}, 1)
 	a, b := first.next(), first.next()
-	first.tell(a, mesos.Running, first.store1(a, append(a.results(well, 0), a.results(badly, 1)...)))
+	first.tell(a, mesos.Running, first.storeSegment(a, append(a.results(well, 0), a.results(badly, 1)...)))
 	first.until("ack 0.1 RUNNING")
-	first.store1(a, a.results(well, 2))                   // its update was never heard
-	ended := first.store1(b, b.results(well, 0, 1, 2, 3)) // so was the end of this one
-	details := first.lastNamed(2)                         // names both tasks
+	first.storeSegment(a, a.results(well, 2))                   // its update was never heard
+	ended := first.storeSegment(b, b.results(well, 0, 1, 2, 3)) // so was the end of this one
+	details := first.lastNamed(2)                               // names both tasks
 	next := first.takenOver(t)
 	next.deliver(in, details, 2)
 	next.until("reconcile 0.1 on a1")
@@ -33,7 +33,7 @@ func TestRangeTakeOver(t *testing.T) {
 	next.tell(b, mesos.Finished, ended)
 	ran := map[int]int{}
 	next.finish(a, well) // position 3
-	tasks := next.all1(func(task *running, i int) tasklet.Result {
+	tasks := next.runAll(func(task *running, i int) tasklet.Result {
 		ran[i]++
 		if task.Attempt > 1 && i != a.Partitions[1].Index {
 			t.Errorf("partition %d has attempt %d", i, task.Attempt)
@@ -90,7 +90,7 @@ func TestRangeTakeOverWithOldDetails(t *testing.T) {
 	details := first.lastNamed(1)
 	b, c := first.next(), first.next()
 	for _, task := range []*running{a, b, c} {
-		first.store1(task, task.results(well, task.rest()...))
+		first.storeSegment(task, task.results(well, task.rest()...))
 	}
 	next := first.takenOver(t)
 	next.deliver(in, details, 2)
@@ -115,7 +115,7 @@ func TestRangeAdoptedWaitsForItsInput(t *testing.T) {
 	details := first.lastNamed(1)
 	next := first.takenOver(t)
 	next.details = &details
-	last := next.store1(a, append(a.results(well, 0, 1, 2), a.results(badly, 3)...))
+	last := next.storeSegment(a, append(a.results(well, 0, 1, 2), a.results(badly, 3)...))
 	next.tell(a, mesos.FailedState, last)
 	next.until("released: true")
 	next.never("ack 0.1 FAILED")
@@ -133,7 +133,7 @@ func TestRangeUnreachableAgentComesBack(t *testing.T) {
 	in.UnreachableTimeout = time.Millisecond
 	r.deliver(in, api.Details{}, 1)
 	old := r.next()
-	r.tell(old, mesos.Running, r.store1(old, old.results(well, 0)))
+	r.tell(old, mesos.Running, r.storeSegment(old, old.results(well, 0)))
 	r.until("ack 0.1 RUNNING")
 	r.tell(old, mesos.Unreachable, nil, fromMaster)
 	again := r.next()
@@ -141,9 +141,9 @@ func TestRangeUnreachableAgentComesBack(t *testing.T) {
 		t.Fatalf("placed again: %+v", again.Partitions)
 	}
 	// The old one has done all of it; the new one has failed one already.
-	r.tell(again, mesos.Running, r.store1(again, again.results(badly, 0)))
+	r.tell(again, mesos.Running, r.storeSegment(again, again.results(badly, 0)))
 	r.until(fmt.Sprintf("ack %d.2 RUNNING", again.id.First))
-	r.tell(old, mesos.Finished, r.store1(old, old.results(func(i int) tasklet.Result {
+	r.tell(old, mesos.Finished, r.storeSegment(old, old.results(func(i int) tasklet.Result {
 		one := well(i)
 		one.Reason = "old"
 		return one
@@ -175,7 +175,7 @@ func TestRangeKillOfSinglePartitions(t *testing.T) {
 		in := rangeInput(0, 100, attempts(2, time.Hour))
 		r.deliver(in, api.Details{}, 1)
 		task := r.next()
-		r.tell(task, mesos.Running, r.store1(task, task.results(badly, 0)))
+		r.tell(task, mesos.Running, r.storeSegment(task, task.results(badly, 0)))
 		r.until("ack 0.1 RUNNING")
 		return r, in, task
 	}
@@ -259,7 +259,7 @@ func TestRangeCancel(t *testing.T) {
 		r := newRig(t)
 		r.deliver(rangeInput(0, 300), api.Details{}, 1)
 		task := r.next()
-		r.tell(task, mesos.Running, r.store1(task, task.results(well, 0)))
+		r.tell(task, mesos.Running, r.storeSegment(task, task.results(well, 0)))
 		r.until("ack 0.1 RUNNING")
 		r.killAll()
 		r.until("kill 0.1")
@@ -276,7 +276,7 @@ func TestRangeCancel(t *testing.T) {
 		first := newRig(t)
 		first.deliver(rangeInput(0, 30), api.Details{}, 1)
 		a := first.next()
-		first.store1(a, a.results(well, 0, 1))
+		first.storeSegment(a, a.results(well, 0, 1))
 		next := first.takenOver(t)
 		next.set(func() { next.state = enumspb.PENDING_ACTIVITY_STATE_CANCEL_REQUESTED })
 		if err := next.h.TakeOver(t.Context()); err != nil {
@@ -377,8 +377,8 @@ func TestRangeWhileStorageIsDown(t *testing.T) {
 	r := newRig(t, withBrokenStore(store))
 	r.deliver(rangeInput(0, 4), api.Details{}, 1)
 	task := r.next()
-	r.store1(task, task.results(well, 0, 1))
-	last := r.store1(task, task.results(well, 2, 3))
+	r.storeSegment(task, task.results(well, 0, 1))
+	last := r.storeSegment(task, task.results(well, 2, 3))
 	store.down.Store(true)
 	r.tell(task, mesos.Finished, last) // the first was never heard
 	r.eventually("a look for it", func() bool { return store.tries.Load() > 2 })

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -134,7 +135,7 @@ func (e *entry) killPartitions(list []int, reason string) error {
 			e.killed(i)
 		}
 	}
-	for _, p := range append([]*pack(nil), e.packs...) {
+	for _, p := range slices.Clone(e.packs) {
 		e.killWaiting(p)
 	}
 	e.orders()
@@ -214,7 +215,7 @@ func (e *entry) rangeDetail() *api.RangeDetail {
 	r := e.ranged
 	d := &api.RangeDetail{
 		First: r.first, Failed: r.n[partFailed], Killed: r.n[partKilled],
-		Sequence: e.used(0), Launched: r.launched, MaxDetails: r.max,
+		Sequence: e.used(0), Launched: r.launched, MaxDetails: r.max, Backoffs: r.backoffs(),
 	}
 	for _, p := range e.packs {
 		if p.phase == phasePlaced && p.state == mesos.Running {

@@ -22,7 +22,7 @@ const (
 	// segmentTargets are signed with the launch; for more the executor asks.
 	segmentTargets = 8
 	maxSegments    = 1_000_000
-	segmentEvery   = time.Second
+	segmentEvery   = 2 * time.Second
 	segmentSize    = 16 << 20
 )
 

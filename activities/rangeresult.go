@@ -188,6 +188,7 @@ func (e *entry) take(p *pack, one heardResult, since time.Time) {
 			e.killed(res.Partition)
 		default:
 			r.pause(res.Partition, since.Add(wait))
+			r.failedLast(tries, res)
 		}
 	}
 	p.mark(res.Partition)

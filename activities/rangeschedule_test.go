@@ -109,7 +109,7 @@ func (w *world) storeSome(s *simTask, positions []int, kill bool) *tasklet.Segme
 		}
 		return tasklet.Result{Outcome: tasklet.Succeeded}
 	}, positions...)
-	rig := &rig{T: w.T, store: nil, key: w.key}
+	rig := &rig{T: w.T, key: w.key}
 	segment := rig.storeIn(w.store.Store, s.run, results)
 	w.note("%s stores %d of %v %v", short(s.id.String()), segment.Number, positions, len(segment.Failed))
 	for _, r := range results {
@@ -178,7 +178,6 @@ func (w *world) checkRange() {
 		return
 	}
 	n := w.in.Range.Count
-	w.Logf("%d partitions: %+v", n, *got)
 	if got.Succeeded+got.Failed+got.Killed+got.NotRun != n || !w.killed && got.Succeeded+got.Failed != n {
 		w.Errorf("result %+v of %d partitions", got, n)
 	}

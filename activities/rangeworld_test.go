@@ -117,8 +117,8 @@ func (t *running) rest() (positions []int) {
 	return positions
 }
 
-// store puts a segment into storage, and says what its update would.
-func (r *rig) store1(t *running, results []tasklet.Result) *tasklet.Segment {
+// storeSegment puts a segment into storage, and says what its update would.
+func (r *rig) storeSegment(t *running, results []tasklet.Result) *tasklet.Segment {
 	r.Helper()
 	return r.storeIn(r.store, t, results)
 }
@@ -172,7 +172,7 @@ func (r *rig) finish(t *running, outcome func(partition int) tasklet.Result) {
 			state = mesos.FailedState
 		}
 	}
-	r.tell(t, state, r.store1(t, results))
+	r.tell(t, state, r.storeSegment(t, results))
 }
 
 func well(partition int) tasklet.Result {
@@ -183,8 +183,8 @@ func badly(int) tasklet.Result {
 	return tasklet.Result{Outcome: tasklet.Failed, ExitCode: 3, Reason: "exit code 3"}
 }
 
-// all runs tasks until the activity is completed.
-func (r *rig) all1(outcome func(t *running, partition int) tasklet.Result) (tasks int) {
+// runAll runs tasks until the activity is completed.
+func (r *rig) runAll(outcome func(t *running, partition int) tasklet.Result) (tasks int) {
 	r.Helper()
 	for r.count("complete 7") == 0 {
 		r.settle()

@@ -154,7 +154,7 @@ feed:
 	return first
 }
 
-// heard is a result in storage: what a leader must know of it.
+// heardResult is a result of some task: what a leader must know of it.
 type heardResult struct {
 	generation int
 	result     tasklet.Result

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/baas-batch/baas/tasklet"
 )
 
 // Details are the heartbeat details of RunTasklets: what a leader that comes new
@@ -93,8 +95,20 @@ type RangeDetail struct {
 	// Killing are partitions that are to be killed, as spans, and why.
 	Killing [][2]int `json:"killing,omitempty"`
 	Reason  string   `json:"why_killing,omitempty"`
+	// Backoffs are the pauses before other attempts, the next ones first.
+	Backoffs []BackoffDetail `json:"backoffs,omitempty"`
 	// MaxDetails is that of the Range.
 	MaxDetails int `json:"max,omitempty"`
+}
+
+// BackoffDetail are partitions that wait for the same attempt.
+type BackoffDetail struct {
+	Attempt int       `json:"attempt"` // the next one
+	Until   time.Time `json:"until"`   // of the first of them
+	Count   int       `json:"count"`
+	Parts   [][2]int  `json:"parts"` // as spans, the first of many
+	// After is the last failure of one of them.
+	After tasklet.Result `json:"after"`
 }
 
 // Deflate compresses, as RangeDetail.Bitmap is.

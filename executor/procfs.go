@@ -151,10 +151,16 @@ func survey(all map[int]proc, root int) (whole bool) {
 	return whole
 }
 
-// proportional gives the memory of a process with shared pages split among those
-// who share them, or its RSS where the kernel does not tell.
+// proportional gives the memory of a process as it is now, with shared pages split
+// among those who share them, or its RSS where the kernel does not tell; 0 once it is
+// gone. What was seen before may be that of the process which has just forked it.
 func (p proc) proportional() int64 {
 	data, err := os.ReadFile("/proc/" + strconv.Itoa(p.pid) + "/smaps_rollup")
+	now, ok := readProc(p.pid)
+	if !ok || now.start != p.start {
+		return 0
+	}
+	p.rss = now.rss
 	if err != nil {
 		return p.rss
 	}

@@ -41,7 +41,7 @@ func (e *explainer) step(s *api.StepState) StepExplanation {
 		out.Offers[i].Partitions = merged(out.Offers[i].Partitions)
 	}
 	if s.Status == api.StatusRunning && e.run.Kill == nil {
-		out.Backoffs = e.backoffs(s.ID)
+		out.Backoffs = append(e.backoffs(s.ID), e.rangeBackoffs(s.ID)...)
 	}
 	e.failed(&out)
 	return out
@@ -88,7 +88,7 @@ func (e *explainer) activity(out *StepExplanation, a *Activity) {
 	}
 	done := a.Details.Range.Ended()
 	rest := slices.DeleteFunc(slices.Clone(indexes), func(i int) bool {
-		return done(i) || slices.ContainsFunc(a.Details.Tasks, func(t api.TaskDetail) bool { return t.Holds(i) })
+		return done(i) || backingOff(a, i) || slices.ContainsFunc(a.Details.Tasks, func(t api.TaskDetail) bool { return t.Holds(i) })
 	})
 	if n := a.Details.Replaced; n > 0 {
 		out.lose(Loss{Partitions: spans(indexes), Count: n, Reason: a.Details.Reason})
@@ -182,6 +182,48 @@ func (e *explainer) backoffs(step string) []Backoff {
 		})
 	}
 	return out
+}
+
+// rangeBackoffs are those that the leader keeps: of partitions in ranges.
+func (e *explainer) rangeBackoffs(step string) (out []Backoff) {
+	for _, a := range e.run.Activities {
+		if a.Step != step || a.Details.Range == nil {
+			continue
+		}
+		for _, b := range a.Details.Range.Backoffs {
+			parts := b.Parts
+			if p := e.options.Partition; p >= 0 {
+				parts = slices.DeleteFunc(slices.Clone(parts), func(s [2]int) bool { return p < s[0] || p > s[1] })
+				if len(parts) > 0 {
+					parts = [][2]int{{p, p}}
+				}
+			}
+			one := Backoff{Attempt: b.Attempt, Until: b.Until}
+			for _, s := range parts {
+				one.Partitions = append(one.Partitions, Span{s[0], s[1]})
+			}
+			if len(one.Partitions) == 0 {
+				continue
+			}
+			r := b.After
+			one.After = *e.journal.failure(step, b.Attempt-1, &attemptResult{
+				Partition: r.Partition, Outcome: r.Outcome, ExitCode: r.ExitCode, Signal: r.Signal, Reason: r.Reason,
+				Started: r.Started, Ended: r.Ended, Agent: r.Agent,
+			})
+			out = append(out, one)
+		}
+	}
+	return out
+}
+
+// backingOff tells of a partition of an activity whether it waits for another attempt.
+func backingOff(a *Activity, partition int) bool {
+	if a.Details.Range == nil {
+		return false
+	}
+	return slices.ContainsFunc(a.Details.Range.Backoffs, func(b api.BackoffDetail) bool {
+		return slices.ContainsFunc(b.Parts, func(s [2]int) bool { return s[0] <= partition && partition <= s[1] })
+	})
 }
 
 // failed adds the first failure that is for good.

@@ -53,6 +53,7 @@ func Start(ctx context.Context, cfg Config) (*Worker, error) {
 	w.main.RegisterActivityWithOptions(sweeper.SweepApp, activity.RegisterOptions{Name: api.ActivitySweep})
 	w.main.RegisterActivityWithOptions(preparer.Prepare, activity.RegisterOptions{Name: api.ActivityPrepare})
 	w.main.RegisterActivityWithOptions(preparer.ListItems, activity.RegisterOptions{Name: api.ActivityListItems})
+	w.main.RegisterActivityWithOptions(preparer.Gather, activity.RegisterOptions{Name: api.ActivityGather})
 	w.main.RegisterActivityWithOptions(preparer.SaveInstance, activity.RegisterOptions{Name: api.ActivitySaveInstance})
 
 	w.lead = sdkworker.New(cfg.Client, api.LeadQueue(cfg.Framework), sdkworker.Options{

@@ -37,7 +37,7 @@ func (p *phase) measure() {
 // quiet tells whether nothing is pending that a new history would not hear of. Who
 // kills the run comes right before the cancel, and is waited for if there is time.
 func (p *phase) quiet() bool {
-	return len(p.launches) == 0 && len(p.listings) == 0 && len(p.killing) == 0 &&
+	return len(p.launches) == 0 && len(p.errands) == 0 && len(p.killing) == 0 &&
 		p.ctx.Err() == nil && workflow.AllHandlersFinished(p.ctx) &&
 		(p.draining || workflow.GetSignalChannel(p.ctx, api.SignalKill).Len() == 0) &&
 		!slices.ContainsFunc(p.steps, func(s *step) bool { return s.ranges != nil })
@@ -68,7 +68,7 @@ func (p *phase) continued() *api.Continued {
 		Kills:       p.kills,
 	}
 	for _, s := range p.run.steps {
-		one := api.ContinuedStep{State: s.state, Launched: s.launched}
+		one := api.ContinuedStep{State: s.state, Launched: s.launched, Manifests: p.awaited(s), Gathered: s.gatheredFiles}
 		if len(s.again) > 0 {
 			one.Attempt = s.again[0].attempt
 		}
@@ -108,6 +108,7 @@ func (r *run) resumeSteps(carried []api.ContinuedStep) error {
 			s.begin(s.items)
 		}
 		s.state, s.launched, s.carried = one.State, one.Launched, one
+		s.manifests, s.gatheredFiles = one.Manifests, one.Gathered
 		if one.Attempt > 0 {
 			s.next = 1
 		}

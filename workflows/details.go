@@ -86,8 +86,12 @@ func writeStep(b *strings.Builder, s *api.StepState) {
 func writeReasons(b *strings.Builder, rows []*step) {
 	before := "\n"
 	for _, s := range rows {
-		if s.state.Reason != "" {
-			fmt.Fprintf(b, "%s- **%s**: %s\n", before, cell(s.state.ID), cell(s.state.Reason))
+		text := s.state.Reason
+		if s.gathering {
+			text = "gathers the results of " + s.def.Reduce
+		}
+		if text != "" {
+			fmt.Fprintf(b, "%s- **%s**: %s\n", before, cell(s.state.ID), cell(text))
 			before = ""
 		}
 	}

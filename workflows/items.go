@@ -11,24 +11,30 @@ import (
 	"github.com/baas-batch/baas/flow"
 )
 
-// listing is a pending ListItems activity.
-type listing struct {
-	step   *step
+// errand is a pending activity of any worker's that a step waits for before it
+// launches anything.
+type errand struct {
 	future workflow.Future
+	settle func(workflow.Future)
+}
+
+// send starts an errand. It has a heartbeat, and lasts as long as the data does.
+func (p *phase) send(summary string, most time.Duration, activity string, in any, settle func(workflow.Future)) {
+	ctx := workflow.WithActivityOptions(p.ctx, workflow.ActivityOptions{
+		TaskQueue:           api.TaskQueue,
+		StartToCloseTimeout: most,
+		HeartbeatTimeout:    shortHeartbeat,
+		RetryPolicy:         &temporal.RetryPolicy{InitialInterval: time.Second, MaximumInterval: 30 * time.Second},
+		Summary:             summary,
+	})
+	p.errands = append(p.errands, &errand{workflow.ExecuteActivity(ctx, activity, in), settle})
 }
 
 // list has the items of a step written down that are in storage. Until their number
 // is known the step runs without partitions.
 func (p *phase) list(s *step, source *flow.Source) {
 	s.ranges.listing = true
-	ctx := workflow.WithActivityOptions(p.ctx, workflow.ActivityOptions{
-		TaskQueue:           api.TaskQueue,
-		StartToCloseTimeout: time.Hour,
-		HeartbeatTimeout:    shortHeartbeat,
-		RetryPolicy:         &temporal.RetryPolicy{InitialInterval: time.Second, MaximumInterval: 30 * time.Second},
-		Summary:             "list the items of " + s.def.ID,
-	})
-	p.listings = append(p.listings, &listing{step: s, future: workflow.ExecuteActivity(ctx, api.ActivityListItems, api.ListItemsInput{
+	p.send("list the items of "+s.def.ID, time.Hour, api.ActivityListItems, api.ListItemsInput{
 		App:     p.plan.Flow.Name,
 		Owner:   p.plan.Owner,
 		Run:     p.id,
@@ -39,14 +45,13 @@ func (p *phase) list(s *step, source *flow.Source) {
 		Objects: source.Objects,
 		Outputs: source.Outputs,
 		Max:     flow.MaxPartitions,
-	})})
+	}, func(f workflow.Future) { p.listed(s, f) })
 }
 
-func (p *phase) settleListing(l *listing) {
-	s := l.step
+func (p *phase) listed(s *step, f workflow.Future) {
 	s.ranges.listing = false
 	var result api.ListItemsResult
-	err := l.future.Get(p.wait, &result)
+	err := f.Get(p.wait, &result)
 	switch {
 	case p.stopping:
 		p.finish(s, api.StatusKilled)

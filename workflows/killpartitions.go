@@ -33,6 +33,8 @@ func (r *run) checkKill(in api.KillPartitionsRequest) error {
 		return refused(fmt.Sprintf("step %s is %s", in.Step, s.state.Status))
 	case s.halted:
 		return refused(fmt.Sprintf("step %s is being ended anyway", in.Step))
+	case s.gathering:
+		return refused(fmt.Sprintf("step %s has not launched anything: the results of %s are being gathered", in.Step, s.def.Reduce))
 	case len(in.Partitions) == 0:
 		return refused("the request names no partition")
 	case len(in.Partitions) > api.MaxKillPartitions:

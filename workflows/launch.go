@@ -101,7 +101,9 @@ func evaluate(s *step, index int, scope flow.Scope) (partition api.LaunchPartiti
 		scope.Item, scope.Index = s.items.At(index), index
 	}
 	partition.Index = index
-	partition.Inputs, env, bytes, err = s.def.Inputs(scope, maxPartitionBytes)
+	if partition.Inputs, env, bytes, err = s.def.Inputs(scope, maxPartitionBytes); err == nil {
+		err = s.addGathered(&partition)
+	}
 	return partition, env, bytes, err
 }
 

@@ -18,11 +18,11 @@ type phase struct {
 	wait  workflow.Context // never ends, so that the loop outlives a kill
 	steps []*step          // of this phase; run.steps has all
 
-	launches []*launch  // pending activities, oldest first
-	ranges   int        // of them, those that are ranges
-	listings []*listing // pending ListItems
-	delays   []*delay   // backoffs that run
-	turn     int        // the step that launches first, for fairness
+	launches []*launch // pending activities, oldest first
+	ranges   int       // of them, those that are ranges
+	errands  []*errand // pending, before the launches of their steps
+	delays   []*delay  // backoffs that run
+	turn     int       // the step that launches first, for fairness
 	pace     workflow.Future
 
 	stopping bool              // killed in this phase
@@ -104,8 +104,8 @@ func (p *phase) stirred() bool {
 		p.continuing && p.quiet() {
 		return true
 	}
-	for _, l := range p.listings {
-		if l.future.IsReady() {
+	for _, e := range p.errands {
+		if e.future.IsReady() {
 			return true
 		}
 	}
@@ -138,11 +138,11 @@ func (p *phase) collect() {
 		}
 		return true
 	})
-	p.listings = keep(p.listings, func(l *listing) bool {
-		if !l.future.IsReady() {
+	p.errands = keep(p.errands, func(e *errand) bool {
+		if !e.future.IsReady() {
 			return true
 		}
-		p.settleListing(l)
+		e.settle(e.future)
 		return false
 	})
 	p.launches = keep(p.launches, func(l *launch) bool {
@@ -253,12 +253,15 @@ func (p *phase) start(s *step) {
 		p.beginRanges(s, items)
 		return
 	}
-	if needsRanges(s.def, items) {
-		p.fail(s, ": min_success, fail_fast and items that are in storage are not for runs of this platform: it launches partitions one by one")
+	switch {
+	case s.def.Reduce != "" && p.plan.Settings.RangeSize > 0:
+		p.gather(s)
+	case needsRanges(s.def, items):
+		p.fail(s, ": min_success, fail_fast, reduce and items that are in storage are not for runs of this platform: it launches partitions one by one")
 		p.finish(s, api.StatusFailed)
-		return
+	default:
+		s.begin(items)
 	}
-	s.begin(items)
 }
 
 // finish ends a step for good and makes its result known to expressions. That of a
@@ -278,7 +281,7 @@ func (p *phase) finish(s *step, status api.Status) {
 	case status == api.StatusSucceeded:
 		p.publishOutputs(s)
 	}
-	s.items, s.again, s.ranges = flow.Items{}, nil, nil
+	s.items, s.again, s.ranges, s.gatheredFiles = flow.Items{}, nil, nil, nil
 	s.outputs = outputs{}
 	result, err := s.result()
 	if err != nil {

@@ -44,7 +44,7 @@ type part struct {
 
 // needsRanges tells whether a step asks for what only ranges give.
 func needsRanges(def *flow.Step, items flow.Items) bool {
-	return items.Source != nil || def.MinSuccess != nil || def.FailFast
+	return items.Source != nil || def.MinSuccess != nil || def.FailFast || def.Reduce != ""
 }
 
 // beginRanges starts a step with for_each.
@@ -316,6 +316,7 @@ func (p *phase) finishRanges(s *step) {
 			s.state.Reason = shorten(fmt.Sprintf("%d of %d partitions did not succeed, as min_success allows; the first: %s",
 				lost, n, trimPlace(r.reason)), p.reasonRoom())
 		}
+		s.keepManifests()
 		p.publishRanges(s)
 	case api.StatusFailed:
 		p.fail(s, cmp.Or(r.reason, fmt.Sprintf(": %d of %d partitions succeeded, %d must", s.state.Done, n, r.minimum)))

@@ -25,9 +25,13 @@ type step struct {
 	halted   bool
 	launched int // activities so far; makes their IDs
 
-	outputs outputs
-	ranges  *ranges           // of a step with for_each that runs in ranges; else nil
-	carried api.ContinuedStep // from the history before
+	outputs   outputs
+	ranges    *ranges            // of a step with for_each that runs in ranges; else nil
+	manifests []tasklet.LinesRef // of a step that has run so, and succeeded
+	carried   api.ContinuedStep  // from the history before
+
+	gathering     bool              // what reduce adds is being gathered: nothing is launched
+	gatheredFiles []tasklet.FileRef // each named after its input
 }
 
 // batch are partitions that are due for another attempt.
@@ -76,7 +80,7 @@ func (s *step) room() int {
 
 // due tells whether there is something to launch.
 func (s *step) due() bool {
-	return s.state.Status == api.StatusRunning && !s.halted &&
+	return s.state.Status == api.StatusRunning && !s.halted && !s.gathering &&
 		(len(s.again) > 0 || s.next < s.state.Partitions) && s.room() > 0
 }
 
@@ -128,7 +132,7 @@ func (s *step) retry(attempt int, partitions []int) {
 
 // complete tells whether nothing of a running step is left to wait for.
 func (s *step) complete() bool {
-	if s.state.Status != api.StatusRunning || s.state.Active > 0 {
+	if s.state.Status != api.StatusRunning || s.state.Active > 0 || s.gathering {
 		return false
 	}
 	if r := s.ranges; r != nil {

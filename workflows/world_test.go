@@ -65,6 +65,10 @@ type world struct {
 	listed  []api.ListItemsInput
 	items   int   // that ListItems finds
 	listErr error // of ListItems
+
+	gathers     []api.GatherInput
+	gatherErr   error
+	gatherDelay time.Duration
 }
 
 // rangeScript says what becomes of a range, and how long it lasts.
@@ -130,6 +134,7 @@ func newWorld(t *testing.T, source string, params map[string]any) *world {
 		api.ActivityRelease:      w.releaseHeld,
 		api.ActivitySaveInstance: w.save,
 		api.ActivityListItems:    w.listItems,
+		api.ActivityGather:       w.gather,
 	} {
 		w.env.RegisterActivityWithOptions(f, activity.RegisterOptions{Name: name})
 	}

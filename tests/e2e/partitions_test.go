@@ -84,7 +84,7 @@ func TestManyPartitions(t *testing.T) {
 	if events := historyLength(t, p, r); events > 150 {
 		t.Errorf("the run has %d events", events)
 	}
-	if tasks := len(segmentsBefore(t, p.store, last, "square", time.Now())); tasks > n/5 {
+	if tasks := len(segmentsBefore(t, p.store, last, "square", time.Now())); tasks > n/2 {
 		t.Errorf("%d partitions took %d segments", n, tasks)
 	}
 	for number, want := range map[int]string{

@@ -147,6 +147,13 @@ steps:
   many: {run: ./x, for_each: {objects: in/}, with: {f: '${{ item }}'}, outputs: {f: int}}
   each: {run: ./x, for_each: '${{ steps.many.outputs.f }}', with: {f: '${{ item }}'}}
 `},
+	{name: "ranges_reduce", rangeSize: 1000, outcome: failsUntil("total", 2), source: `
+steps:
+  many: {run: ./x, for_each: {from: 1, to: 2500}, outputs: {n: {type: int, optional: true}, f: {type: file, optional: true}}}
+  none: {run: ./x, for_each: [1], when: false}
+  total: {reduce: many, run: ./x, retry: {attempts: 2, backoff: 100ms}}
+  empty: {reduce: none, run: ./x, needs: [total]}
+`},
 	{name: "ranges_failure", rangeSize: 10, outcome: failsUntil("many", 99), source: `
 steps:
   many: {run: ./x, for_each: {from: 0, to: 39}, parallel: 2, min_success: 80%, fail_fast: true}

@@ -12,6 +12,7 @@ import (
 	"go.temporal.io/sdk/worker"
 
 	"github.com/baas-batch/baas/api"
+	"github.com/baas-batch/baas/flow"
 	"github.com/baas-batch/baas/tasklet"
 )
 
@@ -45,6 +46,7 @@ func (s *stage) register(r worker.ActivityRegistry) {
 		api.ActivitySaveInstance: func(context.Context, api.RunState) error { return nil },
 		api.ActivityLead:         s.lead,
 		api.ActivityListItems:    s.listItems,
+		api.ActivityGather:       gather,
 	} {
 		r.RegisterActivityWithOptions(f, activity.RegisterOptions{Name: name})
 	}
@@ -151,6 +153,15 @@ func (s *stage) listItems(_ context.Context, in api.ListItemsInput) (api.ListIte
 	}
 	key := api.ItemsKey(api.StepPrefix(in.App, in.Run, in.Step), 1)
 	return api.ListItemsResult{Items: tasklet.LinesRef{Key: key, Size: 1, N: n}}, nil
+}
+
+func gather(_ context.Context, in api.GatherInput) (api.GatherResult, error) {
+	var result api.GatherResult
+	for _, name := range flow.ReduceInputs(in.Outputs) {
+		key := api.GatherKey(api.StepPrefix(in.App, in.Run, in.Step), 1, name)
+		result.Files = append(result.Files, tasklet.NewFileRef(key, 1, "ab", name))
+	}
+	return result, nil
 }
 
 // killTasks ends what runs until it is killed. A step that gave up has nothing such.
