@@ -237,6 +237,9 @@ func (e *entry) inquire() error {
 		e.abandon()
 		return errNotWanted
 	case standsCanceled:
+		// Nothing can be noted any more, and the results lie in storage. Agents hold
+		// back what follows an update that is not acknowledged: the end of the task.
+		e.noted()
 		e.cancel("cancelled", 0)
 		return errCancelled
 	case standsBackoff:

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -88,15 +89,15 @@ func (g *gatherer) beat(ctx context.Context, every time.Duration, tell func(Gath
 	return func() { cancel(); <-done }
 }
 
-// gatherAttempts is after how many attempts results that are damaged, or not there,
-// are taken for lost: a store may be late, and a connection may break.
-const gatherAttempts = 5
+// readAttempts is after how many attempts what is damaged, or not there, is taken for
+// lost: a store may be late, and a connection may break.
+const readAttempts = 5
 
 // run writes one file after the other, so that only one is under way.
 func (g *gatherer) run(ctx context.Context) ([]tasklet.FileRef, error) {
 	files, err := g.files(ctx)
 	var bad *resultsError
-	if errors.As(err, &bad) || g.attempt >= gatherAttempts && lost(err) {
+	if errors.As(err, &bad) || g.attempt >= readAttempts && lost(err) {
 		err = temporal.NewNonRetryableApplicationError(err.Error(), api.ErrorInvalidResults, nil)
 	}
 	return files, err
@@ -306,7 +307,8 @@ func refFault(one tasklet.Result, output string, err error) error {
 // fileOf reads an output of type file.
 func fileOf(one tasklet.Result, output string) (ref tasklet.FileRef, err error) {
 	err = json.Unmarshal(one.Outputs[output], &ref)
-	if err == nil && (ref.Tag != tasklet.FileRefTag || ref.IsDirectory() || ref.Size < 0 || ref.Offset < 0 || ref.SHA256 == "") {
+	if err == nil && (ref.Tag != tasklet.FileRefTag || ref.IsDirectory() || ref.SHA256 == "" ||
+		ref.Size < 0 || ref.Offset < 0 || ref.Size > math.MaxInt64-ref.Offset) {
 		err = errors.New("it is no reference to a file")
 	}
 	return ref, refFault(one, output, err)

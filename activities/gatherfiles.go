@@ -14,17 +14,14 @@ import (
 	"github.com/baas-batch/baas/tasklet/tree"
 )
 
-// Files that lie near one another in one object are read with one request.
+// Files that lie near one another in one object are read with one request, and such
+// parts side by side, ahead of what is written: so a store's delay does not count for
+// each file. In memory are at most maxAhead parts, or readAhead of a larger file.
 const (
-	maxTogether = 500      // files
-	maxGap      = 64 << 10 // bytes between two that are read and thrown away
-)
-
-// Small parts are read ahead side by side, so that a store's delay does not count for
-// each. What is in memory is at most maxAhead times maxSmall, or readAhead.
-const (
-	maxAhead = 16
-	maxSmall = 256 << 10 // bytes
+	maxTogether = 200       // files
+	maxGap      = 64 << 10  // bytes between two that are read and thrown away
+	maxPart     = 256 << 10 // bytes, but for one file alone
+	maxAhead    = 16
 )
 
 var readAhead = storage.Parallel{PartSize: 2 << 20, Streams: 3}
@@ -36,7 +33,7 @@ type together struct {
 	partitions int64 // so far, with those of the files
 
 	read chan struct{} // closed when data or err is there; nil for what is not read ahead
-	data bytes.Buffer
+	data *bytes.Buffer
 	err  error
 }
 
@@ -50,7 +47,8 @@ func (t *together) end() int64 {
 // takes tells whether another file belongs to them.
 func (t *together) takes(ref tasklet.FileRef) bool {
 	return len(t.files) > 0 && len(t.files) < maxTogether && !ref.IsPacked() && !t.files[0].IsPacked() &&
-		ref.Key == t.files[0].Key && ref.Offset >= t.end() && ref.Offset-t.end() <= maxGap
+		ref.Key == t.files[0].Key && ref.Offset >= t.end() && ref.Offset-t.end() <= maxGap &&
+		ref.Offset+ref.Size-t.from() <= maxPart
 }
 
 // content writes the files that all partitions gave as an output, one behind the other.
@@ -60,12 +58,17 @@ func (g *gatherer) content(ctx context.Context, w io.Writer, output string) erro
 	defer reading.Wait()
 	defer cancel()
 	var queue []*together
+	var free []*bytes.Buffer
 	write := func(most int) error {
 		for ; len(queue) > most; queue = queue[1:] {
-			if err := g.copy(ctx, w, queue[0]); err != nil {
+			t := queue[0]
+			if err := g.copy(ctx, w, t); err != nil {
 				return err
 			}
-			g.done.Store(queue[0].partitions)
+			if t.data != nil {
+				free = append(free, t.data)
+			}
+			g.done.Store(t.partitions)
 		}
 		return nil
 	}
@@ -85,9 +88,13 @@ func (g *gatherer) content(ctx context.Context, w io.Writer, output string) erro
 			return err
 		}
 		if len(next.files) > 0 && !next.takes(ref) {
-			wait := 0
-			if g.readAhead(ctx, &reading, next) {
+			wait := 0 // what is large has no place in memory
+			if next.isSmall() {
 				wait = maxAhead - 1
+				if next.data = new(bytes.Buffer); len(free) > 0 {
+					next.data, free = free[len(free)-1], free[:len(free)-1]
+				}
+				g.readAhead(ctx, &reading, next)
 			}
 			queue, next = append(queue, next), &together{}
 			if err := write(wait); err != nil {
@@ -102,12 +109,12 @@ func (g *gatherer) content(ctx context.Context, w io.Writer, output string) erro
 	return write(0)
 }
 
-// readAhead begins to read what is small, and tells whether it is.
-func (g *gatherer) readAhead(ctx context.Context, reading *sync.WaitGroup, t *together) bool {
+func (t *together) isSmall() bool { return !t.files[0].IsPacked() && t.end()-t.from() <= maxPart }
+
+// readAhead begins to read what is small.
+func (g *gatherer) readAhead(ctx context.Context, reading *sync.WaitGroup, t *together) {
 	size := t.end() - t.from()
-	if t.files[0].IsPacked() || size > maxSmall {
-		return false
-	}
+	t.data.Reset()
 	t.read = make(chan struct{})
 	reading.Go(func() {
 		defer close(t.read)
@@ -120,7 +127,6 @@ func (g *gatherer) readAhead(ctx context.Context, reading *sync.WaitGroup, t *to
 		_, err = t.data.ReadFrom(r)
 		t.err = errors.Join(err, r.Close())
 	})
-	return true
 }
 
 // copy writes files, checked against their hashes.
@@ -133,7 +139,7 @@ func (g *gatherer) copy(ctx context.Context, w io.Writer, t *together) (err erro
 		if t.err != nil {
 			return t.err
 		}
-		return t.copy(w, &t.data)
+		return t.copy(w, t.data)
 	}
 	r, _, err := storage.GetParallel(ctx, g.store, t.files[0].Key, t.from(), t.end()-t.from(), readAhead)
 	if err != nil {
@@ -162,24 +168,30 @@ func (t *together) copy(w io.Writer, r io.Reader) error {
 }
 
 // copyPacked writes a compressed file as it was.
-func (g *gatherer) copyPacked(ctx context.Context, w io.Writer, file tasklet.FileRef) error {
+func (l *lister) copyPacked(ctx context.Context, w io.Writer, file tasklet.FileRef) error {
 	packed := piped(func(w io.Writer) error {
-		return storage.CopyVerified(ctx, w, g.store, storage.Content{Key: file.Key, Size: file.Packed.Size, SHA256: file.Packed.SHA256})
+		return storage.CopyVerified(ctx, w, l.store, storage.Content{Key: file.Key, Size: file.Packed.Size, SHA256: file.Packed.SHA256})
 	})
 	defer packed.Close()
-	source := &source{Reader: packed}
 	hashed, digest := storage.HashWriter(w)
-	err := tree.Decompress(hashed, source, file.Size)
-	var bad *tree.Error
-	switch {
-	case source.err != nil: // what Decompress says follows from it
-		return fmt.Errorf("read %q: %w", file.Key, source.err)
-	case errors.As(err, &bad):
-		return fmt.Errorf("read %q: %w: %w", file.Key, storage.ErrCorrupt, err)
-	case err != nil:
+	if err := decompress(hashed, packed, file.Key, file.Size); err != nil {
 		return err
 	}
 	return check(file, digest)
+}
+
+// decompress tells an object that is damaged from one that cannot be read.
+func decompress(w io.Writer, r io.Reader, key string, most int64) error {
+	source := &source{Reader: r}
+	err := tree.Decompress(w, source, most)
+	var bad *tree.Error
+	switch {
+	case source.err != nil: // what Decompress says follows from it
+		return fmt.Errorf("read %q: %w", key, source.err)
+	case errors.As(err, &bad):
+		return fmt.Errorf("read %q: %w: %w", key, storage.ErrCorrupt, err)
+	}
+	return err
 }
 
 // source remembers why it could not be read.

@@ -79,7 +79,7 @@ func (l *lister) unfold(ctx context.Context, ref tasklet.FileRef) ([]tasklet.Fil
 		return nil, err
 	}
 	defer packed.Close()
-	plain := piped(func(w io.Writer) error { return tree.Decompress(w, packed, maxItemArchive) })
+	plain := piped(func(w io.Writer) error { return decompress(w, packed, ref.Key, maxItemArchive) })
 	key := api.ItemsKey(l.prefix(), l.attempt) + ".files"
 	r, w := io.Pipe()
 	copied := make(chan []tasklet.FileRef, 1)

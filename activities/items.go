@@ -22,7 +22,6 @@ import (
 	"github.com/baas-batch/baas/storage"
 	"github.com/baas-batch/baas/tasklet"
 	"github.com/baas-batch/baas/tasklet/lines"
-	"github.com/baas-batch/baas/tasklet/tree"
 )
 
 // maxItem bounds one item as JSON, in bytes: it becomes the input of a partition.
@@ -37,12 +36,8 @@ func (p *Preparer) ListItems(ctx context.Context, in api.ListItemsInput) (api.Li
 	defer stop()
 	l := &lister{store: p.Store, in: in, attempt: int(info.Attempt)}
 	l.progress = func(n int) { activity.RecordHeartbeat(ctx, n) }
-	items, err := l.list(ctx)
-	var bad *itemsError
-	switch {
-	case errors.As(err, &bad):
-		err = temporal.NewNonRetryableApplicationError(err.Error(), api.ErrorInvalidItems, nil)
-	case errors.Is(context.Cause(ctx), errWorkerStops):
+	items, err := l.run(ctx)
+	if errors.Is(context.Cause(ctx), errWorkerStops) {
 		err = errWorkerStops
 	}
 	return api.ListItemsResult{Items: items}, err
@@ -63,6 +58,37 @@ type lister struct {
 	in       api.ListItemsInput
 	attempt  int
 	progress func(n int)
+}
+
+// run lists the items, and tells what another attempt mends from what it does not.
+func (l *lister) run(ctx context.Context) (tasklet.LinesRef, error) {
+	items, err := l.list(ctx)
+	if l.attempt >= readAttempts {
+		switch {
+		case errors.Is(err, storage.ErrNotExist):
+			err = badItems("for_each: %s is not in storage any more: %v", l.source(), err)
+		case lost(err):
+			err = badItems("for_each: %s is damaged: %v", l.source(), err)
+		}
+	}
+	var bad *itemsError
+	if errors.As(err, &bad) {
+		err = temporal.NewNonRetryableApplicationError(err.Error(), api.ErrorInvalidItems, nil)
+	}
+	return items, err
+}
+
+// source names what holds the items.
+func (l *lister) source() string {
+	for _, ref := range []*tasklet.FileRef{l.in.Lines, l.in.Values, l.in.Files} {
+		if ref != nil {
+			return ref.Name
+		}
+	}
+	if l.in.Outputs != nil {
+		return "a manifest of the output " + l.in.Outputs.Output
+	}
+	return "an object below " + l.in.Objects
 }
 
 func (l *lister) prefix() string { return api.StepPrefix(l.in.App, l.in.Run, l.in.Step) }
@@ -191,21 +217,14 @@ func (l *lister) open(ctx context.Context, ref tasklet.FileRef) (io.ReadCloser, 
 		return nil, badItems("for_each: %v", err)
 	}
 	content := storage.Content{Key: ref.Key, Offset: ref.Offset, Size: ref.Size, SHA256: ref.SHA256}
-	if ref.IsPacked() {
-		content = storage.Content{Key: ref.Key, Size: ref.Packed.Size, SHA256: ref.Packed.SHA256}
-	}
 	if ref.SHA256 == "" { // an object that no run has written
 		r, _, err := storage.GetParallel(ctx, l.store, ref.Key, ref.Offset, ref.Size, storage.Parallel{})
 		return r, err
 	}
-	r := piped(func(w io.Writer) error { return storage.CopyVerified(ctx, w, l.store, content) })
-	if !ref.IsPacked() {
-		return r, nil
+	if ref.IsPacked() {
+		return piped(func(w io.Writer) error { return l.copyPacked(ctx, w, ref) }), nil
 	}
-	return piped(func(w io.Writer) error {
-		defer r.Close()
-		return tree.Decompress(w, r, ref.Size)
-	}), nil
+	return piped(func(w io.Writer) error { return storage.CopyVerified(ctx, w, l.store, content) }), nil
 }
 
 // piped turns what writes into what can be read. Closing it ends the writer.

@@ -156,6 +156,54 @@ func TestItemsOfAChangedFile(t *testing.T) {
 	}
 }
 
+// A source that is gone or damaged is looked for some times, and then given up in words.
+func TestItemsOfALostSource(t *testing.T) {
+	w := newItemWorld(t)
+	gone := w.put("files/accounts.txt", "one\n")
+	changed := w.put("files/changed.txt", "one\n")
+	w.put("files/changed.txt", "ONE\n")
+	var packed bytes.Buffer
+	if err := tree.Compress(&packed, strings.NewReader("1\n")); err != nil {
+		t.Fatal(err)
+	}
+	object := w.put("files/packed", packed.String())
+	compressed := *w.put("files/plain", "1\n")
+	compressed.Key, compressed.Packed = object.Key, tasklet.Packed{Encoding: tasklet.EncodingZstd, Size: object.Size, SHA256: object.SHA256}
+	spoilt := *w.put("files/spoilt", "no zstd")
+	spoilt.Packed = tasklet.Packed{Encoding: tasklet.EncodingZstd, Size: spoilt.Size, SHA256: spoilt.SHA256}
+	archive := *w.put("files/archive", packed.String())
+	archive.Form = tasklet.FormArchive
+	manifest := w.manifest(0, did(nil))
+	for _, key := range []string{gone.Key, object.Key, archive.Key, manifest.Key} {
+		if err := w.store.Delete(t.Context(), key); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, tc := range []struct {
+		in   api.ListItemsInput
+		want string
+	}{
+		{api.ListItemsInput{Lines: gone}, "for_each: accounts.txt is not in storage any more"},
+		{api.ListItemsInput{Lines: changed}, "for_each: changed.txt is damaged"},
+		{api.ListItemsInput{Values: &compressed}, "for_each: plain is not in storage any more"},
+		{api.ListItemsInput{Values: &spoilt}, "for_each: spoilt is damaged"},
+		{api.ListItemsInput{Files: &archive}, "for_each: archive is not in storage any more"},
+		{api.ListItemsInput{Outputs: &flow.Many{Output: "sum", Manifests: []tasklet.LinesRef{manifest}}},
+			"for_each: a manifest of the output sum is not in storage any more"},
+	} {
+		tc.in.App, tc.in.Owner, tc.in.Run, tc.in.Step, tc.in.Max = "app", "team", "app-1", "each", 10
+		for attempt := 1; attempt <= readAttempts; attempt++ {
+			l := &lister{store: w.store, in: tc.in, attempt: attempt, progress: func(int) {}}
+			_, err := l.run(t.Context())
+			var app *temporal.ApplicationError
+			final := errors.As(err, &app) && app.NonRetryable() && app.Type() == api.ErrorInvalidItems
+			if err == nil || final != (attempt == readAttempts) || final && !strings.HasPrefix(app.Message(), tc.want) {
+				t.Errorf("attempt %d: error %v, want %q in the last one", attempt, err, tc.want)
+			}
+		}
+	}
+}
+
 func TestItemsOfValues(t *testing.T) {
 	w := newItemWorld(t)
 	w.expect(api.ListItemsInput{Values: w.put("files/v", `{"id": 1, "big": 9007199254740993}`+"\n\n [1, 2] \nnull\n\"x\"")},

@@ -40,6 +40,9 @@ type pack struct {
 	noticed    bool  // an order to kill is out
 	lookup     bool  // its secrets are being looked up
 
+	most  int       // partitions, where details had no room for more; 0: no bound
+	apart time.Time // end of the pause of a part of a divided pack; zero once it is submitted
+
 	unreachable time.Time       // since when, zero if it is not
 	held        *api.HeldDetail // set in phaseHeld
 }

@@ -91,7 +91,7 @@ func (e *entry) place(ids []tasklet.TaskID, pl mesos.Placement) []mesos.Launch {
 	launches := make([]mesos.Launch, len(ids))
 	packs := make([]*pack, len(ids))
 	var trouble error
-	ready := 0
+	var ready []int
 	for i, id := range ids {
 		p := e.find(id.First, id.Generation)
 		if p == nil || p.phase != phaseWaiting || e.in == nil || e.orphan || e.lapsed {
@@ -111,7 +111,7 @@ func (e *entry) place(ids []tasklet.TaskID, pl mesos.Placement) []mesos.Launch {
 		}
 		switch err := launches[i].Err; {
 		case err == nil:
-			ready++
+			ready = append(ready, i)
 			p.phase, p.state = phasePlacing, placing
 			p.agent = api.AgentDetail{ID: pl.Agent.ID, Host: pl.Agent.Hostname, Endpoint: pl.Agent.Endpoint}
 			p.executor = pl.Executor
@@ -120,7 +120,18 @@ func (e *entry) place(ids []tasklet.TaskID, pl mesos.Placement) []mesos.Launch {
 		}
 	}
 	var err error
-	if ready > 0 {
+	if len(ready) > 0 {
+		err = e.writeAhead()
+	}
+	// As many as details have room for are launched: all that are refused together
+	// would come back together.
+	for errors.Is(err, errDetailsFull) && len(ready) > 1 {
+		half := len(ready) / 2
+		for _, i := range ready[half:] {
+			launches[i].Err = err
+			packs[i].phase, packs[i].state = phasePausing, ""
+		}
+		ready = ready[:half]
 		err = e.writeAhead()
 	}
 	for i, p := range packs {
@@ -176,12 +187,11 @@ func (e *entry) notLaunched(p *pack, err error) {
 		e.drop(p)
 		e.settleRest(p, tasklet.Invalid, err.Error())
 	default:
+		p.phase, p.state = phasePausing, ""
 		if e.ranged != nil && errors.Is(err, errDetailsFull) {
-			_, placed := e.split()
-			e.ranged.most = max(1, placed-1) // it is one of them
+			e.tooWide(p)
 		}
 		e.log.Warn("cannot launch yet; trying again", "task", e.taskID(p), "error", err)
-		p.phase, p.state = phasePausing, ""
 		e.lost = err.Error()
 		e.later(e.h.cfg.RetryPause, func() { e.submit(p) })
 	}

@@ -1,6 +1,7 @@
 package activities
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -148,5 +149,152 @@ func TestRangeThatCannotRun(t *testing.T) {
 	r.result = &got
 	if list := r.manifest(); len(list) != 20 || list[0].Outcome != tasklet.Invalid {
 		t.Errorf("manifest %v", list[0])
+	}
+}
+
+// Tasks that are placed together and have no room in the details together are launched
+// one after the other, and not refused together for ever.
+func TestRangePlacedTogetherWithShortDetails(t *testing.T) {
+	r := newRig(t)
+	r.deliver(rangeInput(0, 400, func(in *api.LaunchInput) { in.Range.MaxDetails, in.Range.MaxOutputs = 260, 0 }), api.Details{}, 1)
+	launched, refused := 0, 0
+	r.eventually("a task is launched", func() bool {
+		r.settle()
+		pl := mesos.Placement{Agent: mesos.Agent{ID: "a1", Hostname: "host", Endpoint: "host:5051"}, Executor: "x1"}
+		r.set(func() {
+			for id, one := range r.tasks {
+				pl.Tasks = append(pl.Tasks, one)
+				delete(r.tasks, id)
+			}
+		})
+		for _, l := range r.h.Placed(r.Context(), pl) {
+			if l.Err == nil {
+				launched++
+			} else {
+				refused++
+			}
+		}
+		r.look(func(e *entry) { e.ranged.max += 4 }) // until one has room
+		return launched > 0
+	})
+	if refused == 0 {
+		t.Error("all had room")
+	}
+	r.look(func(e *entry) {
+		if _, placed := e.split(); placed != launched || e.ranged.most != launched {
+			t.Errorf("%d launched, %d placed, room for %d", launched, placed, e.ranged.most)
+		}
+	})
+}
+
+// A pack that details have no room for is cut.
+func TestRangePackTooWide(t *testing.T) {
+	r := newRig(t)
+	r.deliver(rangeInput(0, 400), api.Details{}, 1)
+	r.until("submit 0.1")
+	r.look(func(e *entry) {
+		waits, p := e.ranged.n[partWaits], e.packs[0]
+		e.tooWide(p)
+		if p.count() != firstPack/2 || p.most != p.count() || e.ranged.n[partWaits] != waits+firstPack/2 {
+			t.Errorf("%d partitions of a pack, %d wait, %d did", p.count(), e.ranged.n[partWaits], waits)
+		}
+	})
+	if n := len(r.next().Partitions); n != firstPack/2 {
+		t.Errorf("launched with %d", n)
+	}
+}
+
+// A pack is in so many pieces at most, whatever lies between.
+func TestRangePackInPieces(t *testing.T) {
+	r := newRig(t, func(c *Config) { c.FirstPack = 300 })
+	r.deliver(rangeInput(0, 300), api.Details{}, 1)
+	r.until("submit 0.1")
+	r.look(func(e *entry) {
+		for i := 1; i < 300; i += 2 {
+			e.ranged.decide(decided(i, tasklet.Killed, "killed"))
+		}
+	})
+	task := r.next()
+	if n := len(task.Partitions); n != maxSpans {
+		t.Errorf("%d pieces", n)
+	}
+	r.finish(task, well)
+	r.runAll(func(_ *running, partition int) tasklet.Result { return well(partition) })
+	if got := r.result.Range; got.Succeeded != 150 || got.Killed != 150 {
+		t.Errorf("result %+v", got)
+	}
+}
+
+// The parts of a divided pack keep to the bound of the step too.
+func TestRangeParallelOfParts(t *testing.T) {
+	r := newRig(t, func(c *Config) { c.FirstPack = 32 })
+	r.deliver(rangeInput(0, 64, func(in *api.LaunchInput) { in.Range.Parallel = 1 }), api.Details{}, 1)
+	task := r.next()
+	r.tell(task, mesos.Running, nil)
+	r.tell(task, mesos.FailedState, nil, executorTerminated)
+	small := 0
+	for r.count("complete 7") == 0 {
+		r.settle()
+		waiting := 0
+		r.set(func() { waiting = len(r.tasks) })
+		r.look(func(e *entry) {
+			busy := 0
+			for _, p := range e.packs {
+				if p.phase == phaseWaiting || p.phase == phasePlaced {
+					busy++
+				}
+			}
+			if busy > 1 {
+				t.Fatalf("%d tasks at a time", busy)
+			}
+		})
+		if waiting == 0 {
+			r.after(time.Millisecond)
+			continue
+		}
+		one := r.next()
+		if len(one.Partitions) <= 32/divisor {
+			small++
+		}
+		r.finish(one, well)
+	}
+	if got := r.result.Range; got.Succeeded != 64 || small < divisor {
+		t.Errorf("result %+v, %d parts", got, small)
+	}
+}
+
+// What is stored in the place of an executor says nothing of the number of its own.
+func TestRangeSegmentsOfLeadersDoNotCount(t *testing.T) {
+	r := newRig(t)
+	for _, number := range []int{0, 1, maxSegments + 1} {
+		key := api.SegmentKey(stepPrefix, r.key.ActivityID, 0, 1, number)
+		if err := r.h.putSegment(r.Context(), key, []tasklet.Result{{Partition: 0, Outcome: tasklet.Failed}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	found, err := r.h.look(stepPrefix, r.key.ActivityID)
+	if err != nil || found.segments[1] != 2 || len(found.results) != 3 {
+		t.Errorf("%+v, %v", found, err)
+	}
+}
+
+// Who does not lead stores no results.
+func TestRangeStoresNothingWithoutTheLead(t *testing.T) {
+	r := newRig(t)
+	r.deliver(rangeInput(0, 40), api.Details{}, 1)
+	r.until("submit 0.1")
+	r.set(func() { r.leading = false })
+	r.look(func(e *entry) {
+		e.killed(39)
+		if err := e.flush(); !errors.Is(err, errNotLeader) {
+			t.Errorf("flush: %v", err)
+		}
+		if _, err := e.keep(e.packs[0], []tasklet.Result{{Partition: 0, Outcome: tasklet.Failed}}); !errors.Is(err, errNotLeader) {
+			t.Errorf("keep: %v", err)
+		}
+	})
+	found, err := r.h.look(stepPrefix, r.key.ActivityID)
+	if err != nil || len(found.results) > 0 {
+		t.Errorf("%+v, %v", found, err)
 	}
 }

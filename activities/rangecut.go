@@ -20,6 +20,9 @@ const (
 	maxPack     = 4096 // partitions
 	// maxRetryPack bounds packs whose partitions may each have a checkpoint.
 	maxRetryPack = 64
+	// maxSpans bounds the spans of partitions that details name of a pack: the
+	// smallest details have room for one pack.
+	maxSpans = 64
 )
 
 // cut makes packs of partitions that wait, as many as there is room for.
@@ -28,6 +31,7 @@ func (e *entry) cut() {
 	if r == nil || !r.open || !r.loaded || e.in == nil || e.orphan || e.lapsed || e.cancelled {
 		return
 	}
+	e.submitParts()
 	for room := e.room(); room > 0; room-- {
 		members, attempt := r.pick(e.packSize, time.Now())
 		if len(members) == 0 {
@@ -124,6 +128,9 @@ func (e *entry) resize(p *pack) []int {
 		return wanted
 	}
 	n := e.packSize(p.attempt)
+	if p.most > 0 {
+		n = min(n, p.most)
+	}
 	for _, i := range wanted[min(n, len(wanted)):] {
 		r.set(i, partWaits)
 	}
@@ -163,11 +170,52 @@ func (e *entry) divide(p *pack, rest []int, l *loss) {
 	for chunk := range slices.Chunk(rest, (len(rest)+divisor-1)/divisor) {
 		part := *l
 		part.alone, part.places = 0, slices.Clone(l.places)
-		next := &pack{first: chunk[0], members: e.members(chunk), attempt: p.attempt}
+		pause := e.h.cfg.Backoff(max(1, l.count))
+		next := &pack{first: chunk[0], members: e.members(chunk), attempt: p.attempt, apart: time.Now().Add(pause)}
 		e.losses[next.first] = &part
 		e.packs = append(e.packs, next)
-		e.later(e.h.cfg.Backoff(max(1, l.count)), func() { e.submit(next) })
+		e.later(pause, e.cut)
 	}
+}
+
+// submitParts places parts of divided packs whose pause is over, as many as may run
+// at a time.
+func (e *entry) submitParts() {
+	var due []*pack
+	most := e.in.Range.Parallel
+	busy, now := 0, time.Now()
+	for _, p := range e.packs {
+		switch {
+		case p.apart.IsZero() && p.phase != phaseEnded:
+			busy++
+		case !p.apart.IsZero() && !now.Before(p.apart):
+			due = append(due, p)
+		}
+	}
+	for _, p := range due {
+		if most > 0 && busy >= most {
+			return
+		}
+		busy++
+		p.apart = time.Time{}
+		e.submit(p)
+	}
+}
+
+// tooWide notes that details had no room for a pack that is not placed. Where they
+// name no other it is cut: one in many pieces takes more room.
+func (e *entry) tooWide(p *pack) {
+	_, placed := e.split()
+	e.ranged.most = max(1, placed)
+	rest := e.unfinished(p)
+	if placed > 0 || len(rest) < 2 {
+		return
+	}
+	half := len(rest) / 2
+	for _, i := range rest[half:] {
+		e.ranged.set(i, partWaits)
+	}
+	p.members, p.over, p.most = e.members(rest[:half]), nil, half
 }
 
 // divisor is into how many parts a suspect is divided.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/sdk/temporal"
 
 	"github.com/baas-batch/baas/api"
 	"github.com/baas-batch/baas/mesos"
@@ -270,6 +271,24 @@ func TestRangeCancel(t *testing.T) {
 		}
 		if got := r.manifest()[200]; got.Outcome != tasklet.Killed || got.Reason != "on request" {
 			t.Errorf("%+v", got)
+		}
+	})
+	// An agent holds the end of a task back until what it has told before is
+	// acknowledged; and of an activity that is cancelled nothing can be noted.
+	t.Run("while results are to be noted", func(t *testing.T) {
+		r := newRig(t)
+		r.deliver(rangeInput(0, 300), api.Details{}, 1)
+		task := r.next()
+		r.set(func() {
+			r.beatErr, r.state = temporal.NewCanceledError(), enumspb.PENDING_ACTIVITY_STATE_CANCEL_REQUESTED
+		})
+		r.tell(task, mesos.Running, r.storeSegment(task, task.results(well, 0)))
+		r.until("ack 0.1 RUNNING")
+		r.until("kill 0.1")
+		r.finish(task, func(int) tasklet.Result { return tasklet.Result{Outcome: tasklet.Killed} })
+		r.until("complete 7")
+		if got := r.result.Range; got.Succeeded != 1 || got.Killed != 299 {
+			t.Errorf("result %+v", got)
 		}
 	})
 	t.Run("of which a leader hears that has no input", func(t *testing.T) {

@@ -68,7 +68,7 @@ func (e *entry) fill(s *signer, p *pack, l *tasklet.Launch) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	size, took := len(head), 0
+	size, took, pieces, last := len(head), 0, 0, -1
 	var invalid []tasklet.Result
 	for _, i := range wanted {
 		d, err := e.memberData(s, i)
@@ -85,7 +85,12 @@ func (e *entry) fill(s *signer, p *pack, l *tasklet.Launch) ([]byte, error) {
 		}
 		switch {
 		case err == nil && size+len(one) > packData && len(l.Partitions) > 0:
+		case err == nil && pieces == maxSpans && i != last+1:
 		case err == nil:
+			if pieces == 0 || i != last+1 {
+				pieces++
+			}
+			last = i
 			size += len(one) + 1
 			l.Partitions = append(l.Partitions, d)
 			took++

@@ -259,6 +259,9 @@ func (e *entry) flush() error {
 	if !e.undecided() || e.cancelled || e.done() >= e.total {
 		return nil
 	}
+	if !e.h.cfg.Leading() {
+		return errNotLeader
+	}
 	ctx, cancel := e.h.call()
 	defer cancel()
 	// A key of its own, so that a former leader that is late changes nothing.

@@ -179,7 +179,9 @@ func (h *Handoff) look(prefix, activity string) (f found, err error) {
 	f.segments = make(map[int]int)
 	for _, s := range list {
 		f.highest = max(f.highest, s.generation)
-		f.segments[s.generation] = max(f.segments[s.generation], s.number+1)
+		if s.number <= maxSegments { // those above are a leader's: the executor may store more
+			f.segments[s.generation] = max(f.segments[s.generation], s.number+1)
+		}
 	}
 	err = h.scan(ctx, list, func(s, _ int, r tasklet.Result, _ []byte) error {
 		f.results = append(f.results, heardResult{list[s].generation, slim(r)})
@@ -278,6 +280,9 @@ func (e *entry) keep(p *pack, told []tasklet.Result) (results []tasklet.Result, 
 	}
 	if len(results) == 0 {
 		return nil, nil
+	}
+	if !e.h.cfg.Leading() {
+		return nil, errNotLeader
 	}
 	ctx, cancel := e.h.call()
 	defer cancel()

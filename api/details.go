@@ -124,6 +124,32 @@ func Deflate(plain []byte) ([]byte, error) {
 	return out.Bytes(), err
 }
 
+// Paused counts the partitions that wait for another attempt; r may be nil.
+func (r *RangeDetail) Paused() (n int) {
+	if r == nil {
+		return 0
+	}
+	for _, b := range r.Backoffs {
+		n += b.Count
+	}
+	return n
+}
+
+// Unplaced counts the partitions that wait for an agent.
+func (d *Details) Unplaced() int {
+	n := d.Total - d.Done - d.Range.Paused()
+	if d.Range != nil {
+		n -= d.Range.Running
+	}
+	for _, t := range d.Tasks {
+		// Of a pack that runs, some may be done: Range.Running has the others.
+		if d.Range == nil || t.State != "RUNNING" {
+			n -= t.Count
+		}
+	}
+	return max(0, n)
+}
+
 // Holds tells whether a partition is in the task.
 func (t TaskDetail) Holds(partition int) bool {
 	if len(t.Parts) > 0 {

@@ -2,6 +2,8 @@ package api
 
 import (
 	"encoding/json"
+	"fmt"
+	"strings"
 	"time"
 
 	"github.com/baas-batch/baas/flow"
@@ -69,6 +71,10 @@ type Settings struct {
 	// most. Zero is how runs went that began before there were Ranges: activities of
 	// a few partitions, whose retries and outputs the workflow keeps.
 	RangeSize int `json:"range_size,omitempty"`
+	// RangeFrom is from how many partitions on a step is cut into ranges. One with
+	// fewer has an activity for each partition, as long as it asks for nothing that
+	// only ranges give.
+	RangeFrom int `json:"range_from,omitempty"`
 }
 
 // Status of a run or a step.
@@ -156,8 +162,11 @@ type StepState struct {
 	Partitions int      `json:"partitions"` // 0 until known
 	Done       int      `json:"done"`       // succeeded
 	Failed     int      `json:"failed"`     // for good
-	// Killed counts partitions that were killed alone, and not with the run.
+	// Killed counts partitions that were killed alone, and not with the run. NotRun
+	// counts, when a step in ranges has ended, those that were given up or killed with
+	// it: with them all Partitions are accounted for.
 	Killed int `json:"killed,omitempty"`
+	NotRun int `json:"not_run,omitempty"`
 	Active int `json:"active"` // handed to the scheduler: running, waiting, or ended a moment ago
 	// Running and Waiting divide Active: what an agent has, and what waits for a
 	// fitting offer. The workflow does not know; the Go client fills them in.
@@ -171,6 +180,19 @@ type StepState struct {
 	// order, where null stands for an optional output that was not written and for
 	// one of a partition that did not succeed; or a flow.Many.
 	Outputs map[string]json.RawMessage `json:"outputs,omitempty"`
+}
+
+// Lost says how many partitions neither succeeded nor failed, such as "2 killed, 5 not
+// run"; "" if there are none.
+func (s *StepState) Lost() string {
+	var parts []string
+	if s.Killed > 0 {
+		parts = append(parts, fmt.Sprintf("%d killed", s.Killed))
+	}
+	if s.NotRun > 0 {
+		parts = append(parts, fmt.Sprintf("%d not run", s.NotRun))
+	}
+	return strings.Join(parts, ", ")
 }
 
 // RunResult is the result of BatchFlow.

@@ -68,10 +68,15 @@ const maxLeft = 16
 
 var errNotFresh = errors.New("directory is not as it was made")
 
-// clear makes the directories as they were, once all processes of their user are
-// gone. On some file systems making and removing them takes longer than the command.
-// When it fails, they must not be used again.
-func (d dirs) clear() error {
+// clear makes the directories of a user as they were, once all processes of the
+// partition are gone. On some file systems making and removing them takes longer than
+// the command. When it fails, they must not be used again.
+func (d dirs) clear(u user) error {
+	// Nobody else's process of that user, which may have a name, writes into them now.
+	own := user{uid: uint32(os.Geteuid()), gid: uint32(os.Getegid()), switched: u.switched}
+	if err := d.give(own); err != nil {
+		return err
+	}
 	for _, path := range d.all() {
 		if err := inDir(path, d.clearOne); err != nil {
 			return err
@@ -81,21 +86,19 @@ func (d dirs) clear() error {
 }
 
 func (d dirs) clearOne(dir int) error {
-	var buf [4 << 10]byte
 	for range 2 { // the second look is to find nothing
-		n, err := unix.ReadDirent(dir, buf[:])
+		names, err := entries(dir, maxLeft+1)
 		if err != nil {
 			return err
 		}
-		_, count, names := unix.ParseDirent(buf[:n], maxLeft+1, nil)
-		if count == 0 {
+		if len(names) == 0 {
 			now, err := readDirState(dir)
 			if err == nil && now != d.fresh {
 				err = errNotFresh
 			}
 			return err
 		}
-		if count > maxLeft {
+		if len(names) > maxLeft {
 			return errNotFresh
 		}
 		for _, name := range names {
@@ -103,11 +106,28 @@ func (d dirs) clearOne(dir int) error {
 				return err
 			}
 		}
-		if _, err := unix.Seek(dir, 0, unix.SEEK_SET); err != nil {
-			return err
-		}
 	}
 	return errNotFresh
+}
+
+// entries reads a directory to its end, or until there are as many as most. The kernel
+// may give fewer at a time than there are.
+func entries(dir, most int) (names []string, err error) {
+	if _, err := unix.Seek(dir, 0, unix.SEEK_SET); err != nil {
+		return nil, err
+	}
+	var buf [4 << 10]byte
+	for len(names) < most {
+		n, err := unix.ReadDirent(dir, buf[:])
+		if err != nil {
+			return nil, err
+		}
+		if n <= 0 {
+			break
+		}
+		_, _, names = unix.ParseDirent(buf[:n], most-len(names), names)
+	}
+	return names, nil
 }
 
 func inDir(path string, f func(dir int) error) error {

@@ -1,6 +1,7 @@
 package executor
 
 import (
+	"fmt"
 	"os"
 	"strings"
 	"syscall"
@@ -63,15 +64,47 @@ func TestDirectoryThatWasChanged(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := d.clear(); err != nil {
+		if err := d.clear(user{}); err != nil {
 			t.Errorf("%s: before: %v", name, err)
 		}
 		if err := change(d.outputs); err != nil {
 			t.Fatal(name, err)
 		}
-		if d.clear() == nil {
+		if d.clear(user{}) == nil {
 			t.Errorf("%s: not seen", name)
 		}
+	}
+}
+
+// A user of a name may have processes elsewhere: what is used again is not theirs
+// meanwhile.
+func TestClearedDirectoryIsTheExecutors(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Fatal("only root makes another user's directories")
+	}
+	box := &sandbox{users: newUsers()}
+	nobody := user{uid: 65534, gid: 65534, switched: true}
+	d, err := box.partition(t.TempDir(), nobody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range maxLeft {
+		name := fmt.Sprintf("%s/%d", d.work, i)
+		if err := os.WriteFile(name, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := d.clear(nobody); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range d.all() {
+		var st syscall.Stat_t
+		if err := syscall.Stat(path, &st); err != nil || st.Uid != 0 || st.Gid != 0 {
+			t.Errorf("%s is of %d:%d, %v", path, st.Uid, st.Gid, err)
+		}
+	}
+	if left, err := os.ReadDir(d.work); err != nil || len(left) > 0 {
+		t.Errorf("%d files left, %v", len(left), err)
 	}
 }
 

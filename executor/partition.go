@@ -29,6 +29,7 @@ type partition struct {
 
 	dirs    dirs
 	user    user
+	leave   func()   // gives the user back; nil when there is none
 	release []func() // in reverse order, when its processes are gone
 	ckpt    *checkpoint
 	result  tasklet.Result
@@ -120,8 +121,7 @@ func (p *partition) stage() (err error) {
 	if err != nil {
 		return &invalidError{err.Error()}
 	}
-	p.user = u
-	p.release = append(p.release, release)
+	p.user, p.leave = u, release
 	if l.Fetched && u.switched && !passable(x.cfg.Sandbox) {
 		return invalid("what the step has fetched cannot be reached: a directory above the executor's sandbox is closed to tasks")
 	}
@@ -346,14 +346,22 @@ func (p *partition) storeLog() {
 	}
 }
 
-// remove removes the partition's directories, or keeps them for the next one. Its
-// processes must be gone.
+// remove removes the partition's directories, or keeps them for the next one; its user
+// has them no longer then. Its processes must be gone.
 func (p *partition) remove() {
+	defer p.free()
 	switch {
 	case p.dirs.base == "":
-	case p.dirs.clear() == nil:
+	case p.dirs.clear(p.user) == nil:
 		p.task.spare.dirs = &p.dirs
 	default:
 		p.task.x.box.remove(p.dirs.base)
+	}
+}
+
+// free lets others have the partition's user.
+func (p *partition) free() {
+	if p.leave != nil {
+		p.leave()
 	}
 }

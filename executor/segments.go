@@ -25,7 +25,7 @@ type segments struct {
 	spec  tasklet.Segments
 	ctx   context.Context // of uploads
 	stop  context.CancelFunc
-	asked *asked // the target of the next segment; the task's goroutine alone touches it
+	asked *asked // the target of segment number; the task's goroutine alone touches it
 
 	mu      sync.Mutex
 	number  int      // of the next segment to be opened
@@ -170,17 +170,18 @@ func (s *segments) write(f func(*segment) error) error {
 	return f(s.open)
 }
 
-// begin makes a segment. The targets that the leader has to be asked for are asked
-// for one segment ahead.
+// begin makes a segment, once more where that has failed. The targets that the leader
+// has to be asked for are asked for one segment ahead.
 func (s *segments) begin(number int) (*segment, error) {
 	target, err := s.target(number)
 	if err != nil {
 		return nil, err
 	}
-	if number+1 >= len(s.spec.Targets) {
+	g, err := newSegment(s.task.x.box.spool, number, target, len(s.task.launch.Partitions))
+	if err == nil && number+1 >= len(s.spec.Targets) {
 		s.asked = s.ask(number + 1)
 	}
-	return newSegment(s.task.x.box.spool, number, target, len(s.task.launch.Partitions))
+	return g, err
 }
 
 func (s *segments) target(number int) (tasklet.Target, error) {

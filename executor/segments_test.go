@@ -448,3 +448,22 @@ func TestPackUnderAMeter(t *testing.T) {
 		t.Errorf("%s: %s", end.status.GetState(), end.status.GetMessage())
 	}
 }
+
+// A segment that could not be opened is opened later, with its own target.
+func TestTargetOfASegmentThatWasNotOpened(t *testing.T) {
+	spool := filepath.Join(t.TempDir(), "spool")
+	s := &segments{
+		task: &task{
+			x:      &Executor{box: &sandbox{spool: spool}},
+			launch: &tasklet.Launch{Partitions: make([]tasklet.Partition, 1)},
+		},
+		asked: &asked{answered: make(chan struct{}), target: tasklet.Target{Key: "segment 3"}},
+	}
+	close(s.asked.answered)
+	if g, err := s.begin(3); err == nil {
+		t.Fatalf("opened: %+v", g)
+	}
+	if target, err := s.target(3); err != nil || target.Key != "segment 3" {
+		t.Errorf("target %q, %v", target.Key, err)
+	}
+}

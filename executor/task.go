@@ -119,6 +119,9 @@ func (t *task) run() {
 		last = newPartition(t, spec)
 		results = append(results, t.runOne(last))
 	}
+	if last != nil {
+		last.free()
+	}
 	t.enter(nil)
 	t.forgetSecrets()
 	t.finish(results)

@@ -285,10 +285,17 @@ func (s *Sweeper) remove(ctx context.Context, app, run string, keepLogs bool) (T
 	}
 }
 
-// isLog tells whether a key below a run's prefix is a log: see api.LogKey.
+// isLog tells whether a key below a run's prefix is a log, or holds the logs of
+// partitions with their small outputs, or tells where they are: see api.LogKey,
+// api.SegmentKey and api.ManifestKey.
 func isLog(name string) bool {
 	_, rest, _ := strings.Cut(name, "/")
-	return strings.HasPrefix(rest, "logs/")
+	for _, folder := range []string{"logs/", "segments/", "manifests/"} {
+		if strings.HasPrefix(rest, folder) {
+			return true
+		}
+	}
+	return false
 }
 
 func (s *Sweeper) delete(ctx context.Context, victims []storage.Info) error {

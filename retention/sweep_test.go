@@ -422,3 +422,23 @@ func TestSaveNotesWhatARunRefersTo(t *testing.T) {
 		t.Errorf("%+v, %v", r, err)
 	}
 }
+
+// What a rule for logs keeps: also what holds the logs of partitions, and tells where
+// they are.
+func TestIsLog(t *testing.T) {
+	run := runName(app, 0, 1)
+	step := api.StepPrefix(app, run, "work")
+	for key, want := range map[string]bool{
+		api.LogKey(step, 0, 1, 1):                 true,
+		api.SegmentKey(step, "work-1", 0, 1, 0):   true,
+		api.ManifestKey(step, "work-1", 0):        true,
+		api.OutputKey(step, 0, 1, 1, "logs"):      false,
+		api.ItemsKey(step, 1):                     false,
+		api.CheckpointKey(step, 0, 1, 1):          false,
+		api.RunPrefix(app, run) + "logs/anything": false,
+	} {
+		if have := isLog(strings.TrimPrefix(key, api.RunPrefix(app, run))); have != want {
+			t.Errorf("%s: %v, want %v", key, have, want)
+		}
+	}
+}

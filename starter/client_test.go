@@ -91,6 +91,10 @@ func standIn(ctx workflow.Context, in api.RunInput) (api.RunResult, error) {
 	if err := workflow.SetQueryHandler(ctx, api.QueryState, func() (api.RunState, error) { return state, nil }); err != nil {
 		return api.RunResult{}, err
 	}
+	if in.Relayed && in.OrderDate == continues && in.Continued == nil {
+		in.Continued = &api.Continued{}
+		return api.RunResult{}, workflow.NewContinueAsNewError(ctx, api.WorkflowBatchFlow, in)
+	}
 	workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
 		ActivityID: "work-1", StartToCloseTimeout: time.Hour,
 	}), api.ActivityRunTasklets)

@@ -75,7 +75,7 @@ func (c *Client) Describe(ctx context.Context, id string) (Run, error) {
 		return Run{}, err
 	}
 	if run.Relay != nil && run.Relay.RunID != "" && run.Relay.WorkflowID != x.workflowID {
-		target, err := c.describe(ctx, run.Relay.WorkflowID, run.Relay.RunID)
+		target, err := c.newest(ctx, run.Relay.WorkflowID, run.Relay.RunID)
 		if err != nil {
 			return Run{}, unknown(id, err)
 		}
@@ -235,7 +235,7 @@ func stepOf(a Activity) string {
 // divideActive tells what runs from what waits for an offer, by the last heartbeats:
 // they are a second or two old, so the workflow's own count bounds them.
 func divideActive(run *Run) {
-	type sum struct{ placed, ended, failed, killed int }
+	type sum struct{ placed, paused, ended, failed, killed int }
 	steps := map[string]sum{}
 	for _, a := range run.Activities {
 		one := steps[a.Step]
@@ -245,6 +245,7 @@ func divideActive(run *Run) {
 			one.placed += d.Range.Running
 			one.failed += d.Range.Failed
 			one.killed += d.Range.Killed
+			one.paused += d.Range.Paused()
 		} else {
 			for _, t := range d.Tasks {
 				if t.Held == nil {
@@ -258,12 +259,13 @@ func divideActive(run *Run) {
 		s := &run.Steps[i]
 		one := steps[s.ID]
 		s.Running = min(one.placed, s.Active)
-		s.Waiting = max(0, s.Active-s.Running-one.ended)
+		s.Waiting = max(0, s.Active-s.Running-one.ended-one.paused)
 		if many(run, s.ID) {
 			// The workflow hears of a range's partitions when it ends.
 			s.Active = max(0, s.Active-one.ended)
 			s.Failed += one.failed
-			s.Done = min(s.Done+one.ended-one.failed-one.killed, s.Partitions-s.Failed)
+			s.Killed += one.killed
+			s.Done = min(s.Done+one.ended-one.failed-one.killed, s.Partitions-s.Failed-s.Killed)
 		}
 	}
 }

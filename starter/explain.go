@@ -92,16 +92,25 @@ type Backoff struct {
 // Placed is one task on an agent.
 type Placed struct {
 	Partitions Span      `json:"partitions"`
+	Parts      []Span    `json:"parts,omitempty"` // of Partitions, where the task has not all of them
 	Attempt    int       `json:"attempt"`
 	State      string    `json:"state"` // of Mesos, or PLACING
 	Agent      string    `json:"agent,omitempty"`
-	Since      time.Time `json:"since"` // handed to the scheduler
+	Since      time.Time `json:"since,omitzero"` // handed to the scheduler; zero of a range, whose tasks come later
 	Progress   string    `json:"progress,omitempty"`
 	Heard      time.Time `json:"heard,omitzero"` // when the leader said so
 	// UnreachableSince is set while the agent does not answer; at PlacedAgain the
 	// platform gives it up, never if that is zero.
 	UnreachableSince time.Time `json:"unreachable_since,omitzero"`
 	PlacedAgain      time.Time `json:"placed_again,omitzero"`
+}
+
+// Spans are the partitions of the task.
+func (p *Placed) Spans() []Span {
+	if len(p.Parts) > 0 {
+		return p.Parts
+	}
+	return []Span{p.Partitions}
 }
 
 // Loss is what the platform has lost of partitions that are not finished. It is
@@ -213,6 +222,8 @@ func (e *explainer) chores() {
 			api.ActivitySaveInstance: "the run's last state is being stored",
 			api.ActivityKillTasks:    "the order to kill its tasks waits for the leader",
 			api.ActivityRelease:      "the release of a held task waits for the leader",
+			api.ActivityListItems:    "the items of " + e.journal.errand(p.GetActivityId()) + " are being listed",
+			api.ActivityGather:       "the results for " + e.journal.errand(p.GetActivityId()) + " are being gathered",
 		}[p.GetActivityType().GetName()]
 		if what == "" {
 			continue

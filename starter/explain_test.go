@@ -8,7 +8,13 @@ import (
 	"testing"
 	"time"
 
+	commonpb "go.temporal.io/api/common/v1"
+	failurepb "go.temporal.io/api/failure/v1"
+	historypb "go.temporal.io/api/history/v1"
+	workflowpb "go.temporal.io/api/workflow/v1"
+	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/converter"
 
 	"github.com/baas-batch/baas/api"
 	"github.com/baas-batch/baas/embedded"
@@ -124,6 +130,73 @@ func TestJournal(t *testing.T) {
 	}
 	if !slices.Equal(lost, []int{2, 3}) || j.failures["work"][0].Reason != "exit code 9" {
 		t.Errorf("failed for good: %v", lost)
+	}
+}
+
+// A run that goes on in a new history brings its plan with it.
+func TestJournalOfANewHistory(t *testing.T) {
+	payloads := func(v any) *commonpb.Payloads {
+		t.Helper()
+		p, err := converter.GetDefaultDataConverter().ToPayloads(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	in := api.RunInput{Continued: &api.Continued{}}
+	in.Continued.Plan.Flow.Steps = []flow.Step{{ID: "work", Retry: flow.Retry{Attempts: 7}}}
+	j := &journal{errands: map[string]string{}}
+	scheduled := map[int64]string{}
+	j.take(&historypb.HistoryEvent{Attributes: &historypb.HistoryEvent_WorkflowExecutionStartedEventAttributes{
+		WorkflowExecutionStartedEventAttributes: &historypb.WorkflowExecutionStartedEventAttributes{Input: payloads(in)},
+	}}, scheduled)
+	if got := j.plan.step("work").Retry.Attempts; got != 7 {
+		t.Errorf("%d attempts", got)
+	}
+	j.take(&historypb.HistoryEvent{EventId: 5, Attributes: &historypb.HistoryEvent_ActivityTaskScheduledEventAttributes{
+		ActivityTaskScheduledEventAttributes: &historypb.ActivityTaskScheduledEventAttributes{
+			ActivityId: "5", ActivityType: &commonpb.ActivityType{Name: api.ActivityListItems},
+			Input: payloads(api.ListItemsInput{Step: "work"}),
+		},
+	}}, scheduled)
+
+	list := &workflowpb.PendingActivityInfo{
+		ActivityId: "5", ActivityType: &commonpb.ActivityType{Name: api.ActivityListItems}, Attempt: 3,
+		LastFailure: &failurepb.Failure{Message: "no such object"},
+	}
+	e := &explainer{journal: j, x: &execution{description: &workflowservice.DescribeWorkflowExecutionResponse{
+		PendingActivities: []*workflowpb.PendingActivityInfo{list},
+	}}}
+	e.chores()
+	if want := []string{"the items of work are being listed, try 3; the last one failed: no such object"}; !slices.Equal(e.out.Trouble, want) {
+		t.Errorf("trouble %q", e.out.Trouble)
+	}
+}
+
+// What pauses or is in a pack does not wait for an agent, even where not all of the
+// spans stand in the details.
+func TestExplainCountsWhatWaits(t *testing.T) {
+	a := Activity{ID: "work-1", Step: "work", Details: api.Details{
+		Total: 100, Done: 10,
+		Tasks: []api.TaskDetail{{First: 5, Count: 3, Parts: [][2]int{{5, 6}, {9, 9}}, State: "RUNNING"}},
+		Range: &api.RangeDetail{Running: 3, Backoffs: []api.BackoffDetail{{Attempt: 2, Count: 30, Parts: [][2]int{{20, 24}}}}},
+	}}
+	l := &launched{Step: "work"}
+	l.Range = &struct {
+		First int `json:"first"`
+		Count int `json:"count"`
+	}{0, 100}
+	e := &explainer{
+		journal: &journal{launches: map[string]*launched{"work-1": l}},
+		run:     &Run{Activities: []Activity{a}}, options: ExplainOptions{Partition: AllPartitions},
+	}
+	var out StepExplanation
+	e.activity(&out, &a)
+	if len(out.Offers) != 1 || out.Offers[0].Count != 57 {
+		t.Errorf("offers %+v", out.Offers)
+	}
+	if len(out.Tasks) != 1 || !slices.Equal(out.Tasks[0].Spans(), []Span{{5, 6}, {9, 9}}) || !out.Tasks[0].Since.IsZero() {
+		t.Errorf("tasks %+v", out.Tasks)
 	}
 }
 

@@ -94,8 +94,12 @@ func (e *explainer) activity(out *StepExplanation, a *Activity) {
 		out.lose(Loss{Partitions: spans(indexes), Count: n, Reason: a.Details.Reason})
 	}
 	count := len(rest)
-	if e.options.Partition < 0 && a.Details.Range == nil {
-		count = max(0, count-a.Details.Done)
+	switch d := &a.Details; {
+	case e.options.Partition >= 0:
+	case d.Range == nil:
+		count = max(0, count-d.Done)
+	default: // spans of pauses and the bitmap may have been cut
+		count = min(count, d.Unplaced())
 	}
 	switch {
 	case pending.GetState() == enumspb.PENDING_ACTIVITY_STATE_SCHEDULED:
@@ -153,6 +157,12 @@ func (e *explainer) placed(step string, a *Activity, t api.TaskDetail, since, he
 	p := Placed{
 		Partitions: Span{t.First, t.Last()}, Attempt: cmp.Or(t.Attempt, a.Details.Attempt),
 		State: t.State, Agent: a.agent(t), Since: since, Progress: t.Progress, Heard: heard,
+	}
+	for _, part := range t.Parts {
+		p.Parts = append(p.Parts, Span{part[0], part[1]})
+	}
+	if a.Details.Range != nil {
+		p.Since = time.Time{} // that of the range
 	}
 	if t.UnreachableSince != nil {
 		p.UnreachableSince = *t.UnreachableSince

@@ -106,6 +106,14 @@ func (c *Client) older(ctx context.Context, workflowID, suffix string) (*executi
 	}
 }
 
+// newest gives the last execution of the run that began with firstID.
+func (c *Client) newest(ctx context.Context, workflowID, firstID string) (*execution, error) {
+	if x, err := c.latest(ctx, workflowID); err == nil && x.firstID == firstID {
+		return x, nil
+	}
+	return c.lastOfChain(ctx, workflowID, firstID)
+}
+
 // lastOfChain follows continue-as-new from a run's first execution to its last.
 func (c *Client) lastOfChain(ctx context.Context, workflowID, runID string) (*execution, error) {
 	for {

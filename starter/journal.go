@@ -1,6 +1,7 @@
 package starter
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,6 +26,7 @@ type journal struct {
 	launches map[string]*launched             // by activity ID
 	tries    map[string]map[int]*partitionTry // by step and partition
 	failures map[string][]*Failure            // by step, those for good, in order
+	errands  map[string]string                // steps by activity ID: of what is listed or gathered
 	partial  bool                             // the history could not be read to its end
 }
 
@@ -97,6 +99,7 @@ type partitionTry struct {
 func (c *Client) history(ctx context.Context, x *execution) (*journal, error) {
 	j := &journal{
 		launches: map[string]*launched{}, tries: map[string]map[int]*partitionTry{}, failures: map[string][]*Failure{},
+		errands: map[string]string{},
 	}
 	reading, cancel := context.WithTimeout(ctx, journalTimeout)
 	defer cancel()
@@ -120,16 +123,33 @@ func (c *Client) history(ctx context.Context, x *execution) (*journal, error) {
 }
 
 func (j *journal) take(event *historypb.HistoryEvent, scheduled map[int64]string) {
+	if a := event.GetWorkflowExecutionStartedEventAttributes(); a != nil {
+		// Where a run goes on in a new history, it brings its plan with it.
+		var in struct {
+			Continued struct {
+				Plan runPlan `json:"plan"`
+			} `json:"continued"`
+		}
+		if converter.GetDefaultDataConverter().FromPayloads(a.GetInput(), &in) == nil {
+			j.plan = in.Continued.Plan
+		}
+		return
+	}
 	if a := event.GetActivityTaskScheduledEventAttributes(); a != nil {
 		scheduled[event.GetEventId()] = a.GetActivityId()
 		if a.GetActivityType().GetName() == api.ActivityPrepare {
 			scheduled[event.GetEventId()] = ""
 		}
 		var in launched
-		if a.GetActivityType().GetName() == api.ActivityRunTasklets &&
-			converter.GetDefaultDataConverter().FromPayloads(a.GetInput(), &in) == nil {
+		if converter.GetDefaultDataConverter().FromPayloads(a.GetInput(), &in) != nil {
+			return
+		}
+		switch a.GetActivityType().GetName() {
+		case api.ActivityRunTasklets:
 			in.scheduled = event.GetEventTime().AsTime()
 			j.launch(a.GetActivityId(), &in)
+		case api.ActivityListItems, api.ActivityGather:
+			j.errands[a.GetActivityId()] = in.Step
 		}
 		return
 	}
@@ -153,6 +173,9 @@ func (j *journal) take(event *historypb.HistoryEvent, scheduled map[int64]string
 		}
 	}
 }
+
+// errand names the step whose items are listed, or that is to get what is gathered.
+func (j *journal) errand(activity string) string { return cmp.Or(j.errands[activity], "a step") }
 
 func (j *journal) launch(id string, in *launched) {
 	j.launches[id] = in

@@ -61,7 +61,8 @@ func (c *Client) announceKill(ctx context.Context, x *execution, request api.Kil
 	executions := []*commonpb.WorkflowExecution{{WorkflowId: x.workflowID, RunId: x.runID}}
 	for _, child := range x.description.GetPendingChildren() {
 		if child.GetWorkflowTypeName() == api.WorkflowBatchFlow {
-			executions = append(executions, &commonpb.WorkflowExecution{WorkflowId: child.GetWorkflowId(), RunId: child.GetRunId()})
+			// Without its run ID, which is that of its first execution, the newest one hears.
+			executions = append(executions, &commonpb.WorkflowExecution{WorkflowId: child.GetWorkflowId()})
 		}
 	}
 	for _, e := range executions {

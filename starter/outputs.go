@@ -13,8 +13,10 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/baas-batch/baas/flow"
 	"github.com/baas-batch/baas/storage"
 	"github.com/baas-batch/baas/tasklet"
+	"github.com/baas-batch/baas/tasklet/lines"
 	"github.com/baas-batch/baas/tasklet/tree"
 )
 
@@ -25,6 +27,8 @@ type Output struct {
 	Value json.RawMessage `json:"value"`
 	// Files are all references in the value. Their keys are those of the store.
 	Files []tasklet.FileRef `json:"files,omitempty"`
+	// Many is set when the values are so many that they lie in storage.
+	Many *flow.Many `json:"-"`
 }
 
 // Outputs gives the outputs of all steps that have any so far, in the order of
@@ -34,7 +38,11 @@ func (r *Run) Outputs() []Output {
 	for _, s := range r.Steps {
 		for _, name := range slices.Sorted(maps.Keys(s.Outputs)) {
 			o := Output{Step: s.ID, Name: name, Value: s.Outputs[name]}
-			o.Files = references(o.Value)
+			if many, ok := flow.AsMany(o.Value); ok {
+				o.Many = &many
+			} else {
+				o.Files = references(o.Value)
+			}
 			list = append(list, o)
 		}
 	}
@@ -66,10 +74,11 @@ func references(raw json.RawMessage) []tasklet.FileRef {
 
 // Download writes the files and directories of an output below dir, each whole or
 // not at all, and gives their paths: <step>/<name>/<file>; where two have one name,
-// a number goes before it. Every byte is checked against its hash. A directory that
-// is there already is replaced.
+// and where the values lie in storage, a number goes before it, then that of the
+// partition. Every byte is checked against its hash. A directory that is there already
+// is replaced.
 func (c *Client) Download(ctx context.Context, o Output, dir string) ([]string, error) {
-	if len(o.Files) == 0 {
+	if len(o.Files) == 0 && o.Many == nil {
 		return nil, nil
 	}
 	folder := filepath.Join(safeName(o.Step), safeName(o.Name))
@@ -82,17 +91,53 @@ func (c *Client) Download(ctx context.Context, o Output, dir string) ([]string, 
 	}
 	defer root.Close()
 	var written []string
-	for i, name := range fileNames(o.Files) {
+	get := func(name string, ref tasklet.FileRef) error {
 		fetch := c.fetch
-		if o.Files[i].IsDirectory() {
+		if ref.IsDirectory() {
 			fetch = c.fetchDirectory
 		}
-		if err := fetch(ctx, root, name, o.Files[i]); err != nil {
-			return written, fmt.Errorf("download %s of step %s: %w", o.Name, o.Step, err)
+		if err := fetch(ctx, root, name, ref); err != nil {
+			return fmt.Errorf("download %s of step %s: %w", o.Name, o.Step, err)
 		}
 		written = append(written, filepath.Join(dir, folder, name))
+		return nil
+	}
+	if o.Many != nil {
+		err := c.eachOf(ctx, *o.Many, get)
+		return written, err
+	}
+	for i, name := range fileNames(o.Files) {
+		if err := get(name, o.Files[i]); err != nil {
+			return written, err
+		}
 	}
 	return written, nil
+}
+
+// eachOf goes over the files of an output that lies in manifests.
+func (c *Client) eachOf(ctx context.Context, many flow.Many, get func(name string, ref tasklet.FileRef) error) error {
+	for _, manifest := range many.Manifests {
+		r, err := lines.Open(ctx, storage.Section(c.store, manifest.Key), manifest.Size)
+		if err != nil {
+			return fmt.Errorf("manifest %s: %w", manifest.Key, err)
+		}
+		for raw, err := range r.Values(ctx, 0, r.Len()) {
+			var one tasklet.Result
+			if err == nil {
+				err = json.Unmarshal(raw, &one)
+			}
+			if err != nil {
+				return fmt.Errorf("manifest %s: %w", manifest.Key, err)
+			}
+			files := references(one.Outputs[many.Output])
+			for i, name := range fileNames(files) {
+				if err := get(fmt.Sprintf("%07d-%s", one.Partition, name), files[i]); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
 }
 
 // fileNames gives each file a name of its own.

@@ -1,10 +1,12 @@
 package starter
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"go.temporal.io/sdk/client"
@@ -180,6 +182,9 @@ func (r *Run) Held() (list []HeldTask) {
 			}
 		}
 	}
+	slices.SortStableFunc(list, func(a, b HeldTask) int {
+		return cmp.Or(cmp.Compare(a.Step, b.Step), cmp.Compare(a.Partition, b.Partition))
+	})
 	return list
 }
 

@@ -3,12 +3,19 @@ package starter
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
 	"github.com/baas-batch/baas/api"
+	"github.com/baas-batch/baas/flow"
 	"github.com/baas-batch/baas/storage"
 	"github.com/baas-batch/baas/tasklet"
 	"github.com/baas-batch/baas/tasklet/lines"
@@ -162,4 +169,73 @@ type countingStore struct {
 func (c *countingStore) Get(ctx context.Context, key string, offset, length int64) (io.ReadCloser, storage.Info, error) {
 	c.gets++
 	return c.Store.Get(ctx, key, offset, length)
+}
+
+// The files of an output that is no list are fetched by its manifests.
+func TestDownloadOfMany(t *testing.T) {
+	h := newTheatre(t)
+	put := func(key, text string) tasklet.FileRef {
+		if _, err := storage.PutBytes(t.Context(), h.store, key, []byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		sum := sha256.Sum256([]byte(text))
+		return tasklet.NewFileRef(key, int64(len(text)), hex.EncodeToString(sum[:]), "page.txt")
+	}
+	many := flow.NewMany("page", 4, nil)
+	for m, texts := range [][]string{{"zero", ""}, {"two", "three"}} {
+		var results []tasklet.Result
+		for i, text := range texts {
+			r := tasklet.Result{Partition: 2*m + i, Outcome: tasklet.Failed}
+			if text != "" {
+				raw, err := json.Marshal(put("runs/a/"+text, text))
+				if err != nil {
+					t.Fatal(err)
+				}
+				r.Outcome, r.Outputs = tasklet.Succeeded, map[string]json.RawMessage{"page": raw}
+			}
+			results = append(results, r)
+		}
+		activity := fmt.Sprint("work-", m)
+		h.manifest(activity, results)
+		key := api.ManifestKey(testPrefix, activity, 2*m) + ".17ab"
+		info, err := h.store.Stat(t.Context(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		many.Manifests = append(many.Manifests, tasklet.LinesRef{Key: key, Size: info.Size, N: len(results)})
+	}
+	value, err := json.Marshal(many)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := runState(api.StatusSucceeded, 4)
+	r.Steps[0].Outputs = map[string]json.RawMessage{"page": value}
+	outputs := r.Outputs()
+	if len(outputs) != 1 || outputs[0].Many == nil || outputs[0].Many.N != 4 {
+		t.Fatalf("outputs are %+v", outputs)
+	}
+	dir := t.TempDir()
+	c := New(Config{Store: h.store})
+	written, err := c.Download(t.Context(), outputs[0], dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	have := map[string]string{}
+	for _, path := range written {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		name, err := filepath.Rel(dir, path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		have[name] = string(text)
+	}
+	want := map[string]string{
+		"work/page/0000000-page.txt": "zero", "work/page/0000002-page.txt": "two", "work/page/0000003-page.txt": "three",
+	}
+	if !reflect.DeepEqual(have, want) {
+		t.Errorf("fetched %v, want %v", have, want)
+	}
 }

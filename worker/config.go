@@ -81,6 +81,9 @@ type Config struct {
 	// RangeSize is how many partitions of a step with for_each one activity takes at
 	// most; 15,625 if 0, so that a million of them are 64 activities.
 	RangeSize int
+	// RangeFrom is from how many partitions on they share activities and tasks; 1,000
+	// if 0.
+	RangeFrom int
 	// URLLifetime is how long the signed URLs of tasks live, a step's time limit and an
 	// hour where that is longer; 24 h if 0. Executors ask for new ones.
 	URLLifetime time.Duration
@@ -127,6 +130,9 @@ func (c *Config) check() error {
 	if c.RangeSize == 0 {
 		c.RangeSize = 15_625
 	}
+	if c.RangeFrom == 0 {
+		c.RangeFrom = 1000
+	}
 	if c.StopTimeout == 0 {
 		c.StopTimeout = 10 * time.Second
 	}
@@ -164,5 +170,6 @@ func (c *Config) settings() api.Settings {
 		HeartbeatTimeout: c.HeartbeatTimeout,
 		MaxPending:       c.MaxPending,
 		RangeSize:        c.RangeSize,
+		RangeFrom:        c.RangeFrom,
 	}
 }

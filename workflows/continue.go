@@ -40,7 +40,9 @@ func (p *phase) quiet() bool {
 	return len(p.launches) == 0 && len(p.errands) == 0 && len(p.killing) == 0 &&
 		p.ctx.Err() == nil && workflow.AllHandlersFinished(p.ctx) &&
 		(p.draining || workflow.GetSignalChannel(p.ctx, api.SignalKill).Len() == 0) &&
-		!slices.ContainsFunc(p.steps, func(s *step) bool { return s.ranges != nil })
+		!slices.ContainsFunc(p.steps, func(s *step) bool {
+			return s.def.ForEach != nil && s.state.Status == api.StatusRunning
+		})
 }
 
 // carry gives the error that ends this history; nil when the run is too large for that.

@@ -90,6 +90,9 @@ func writeReasons(b *strings.Builder, rows []*step) {
 		if s.gathering {
 			text = "gathers the results of " + s.def.Reduce
 		}
+		if lost := s.state.Lost(); lost != "" {
+			text = strings.TrimSuffix(lost+"; "+text, "; ")
+		}
 		if text != "" {
 			fmt.Fprintf(b, "%s- **%s**: %s\n", before, cell(s.state.ID), cell(text))
 			before = ""

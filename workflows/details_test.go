@@ -60,6 +60,17 @@ func TestDetailsTable(t *testing.T) {
 	golden(t, "details_running.md", detailsRun().details())
 }
 
+func TestDetailsTellWhatWasLost(t *testing.T) {
+	r := detailsRun()
+	r.steps[1].state.Killed, r.steps[1].state.NotRun = 2, 5
+	r.steps[2].state.Killed = 1
+	for _, want := range []string{"- **render**: 2 killed, 5 not run; partition 41", "- **none**: 1 killed\n"} {
+		if got := r.details(); !strings.Contains(got, want) {
+			t.Errorf("no %q in\n%s", want, got)
+		}
+	}
+}
+
 func TestDetailsOfEndedRun(t *testing.T) {
 	r := detailsRun()
 	r.status, r.ended, r.note = api.StatusFailed, r.started.Add(95*time.Second), "Storing the last state of the instance."

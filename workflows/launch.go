@@ -57,7 +57,8 @@ func (p *phase) due(s *step) bool {
 	if s.ranges != nil {
 		return s.rangeDue() && p.ranges < maxRanges
 	}
-	return s.due() && !p.draining
+	// A step whose partitions are launched one by one has few: it comes to its end.
+	return s.due() && (!p.draining || s.def.ForEach != nil)
 }
 
 // launchBatch launches the next partitions of a step that has no ranges, cut where

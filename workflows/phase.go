@@ -249,7 +249,7 @@ func (p *phase) start(s *step) {
 		}
 	}
 	s.state.Started = workflow.Now(p.ctx)
-	if s.def.ForEach != nil && p.plan.Settings.RangeSize > 0 {
+	if p.inRanges(s, items) {
 		p.beginRanges(s, items)
 		return
 	}
@@ -285,8 +285,8 @@ func (p *phase) finish(s *step, status api.Status) {
 	s.outputs = outputs{}
 	result, err := s.result()
 	if err != nil {
-		p.fail(s, ": "+err.Error())
-		s.state.Status, result.Status = api.StatusFailed, flow.StatusFailed
+		p.overrule(s, ": "+err.Error())
+		result.Status = flow.StatusFailed
 	}
 	p.results[s.def.ID] = result
 }
@@ -306,9 +306,18 @@ func (p *phase) publishOutputs(s *step) {
 }
 
 func (p *phase) noRoom(s *step) {
-	p.fail(s, fmt.Sprintf(": the outputs of all steps are over %d bytes together, the limit for values and "+
+	p.overrule(s, fmt.Sprintf(": the outputs of all steps are over %d bytes together, the limit for values and "+
 		"file references that pass inline in this flow: write large values to a file output", p.outputRoom()))
+}
+
+// overrule fails a step that has ended. What was a reason before, such as losses that
+// min_success allows, is not why it fails.
+func (p *phase) overrule(s *step, reason string) {
+	if s.state.Status == api.StatusSucceeded {
+		s.state.Reason = ""
+	}
 	s.state.Status = api.StatusFailed
+	p.fail(s, reason)
 }
 
 // fail notes why a step fails; the first reason counts. Reasons begin with what

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"go.temporal.io/sdk/workflow"
 
@@ -45,6 +46,17 @@ type part struct {
 // needsRanges tells whether a step asks for what only ranges give.
 func needsRanges(def *flow.Step, items flow.Items) bool {
 	return items.Source != nil || def.MinSuccess != nil || def.FailFast || def.Reduce != ""
+}
+
+// inRanges tells whether a step is cut into ranges: one of many partitions, and one
+// that could not run otherwise.
+func (p *phase) inRanges(s *step, items flow.Items) bool {
+	settings := &p.plan.Settings
+	if s.def.ForEach == nil || settings.RangeSize == 0 {
+		return false
+	}
+	return items.Len() >= settings.RangeFrom || needsRanges(s.def, items) ||
+		slices.ContainsFunc(p.run.steps, func(other *step) bool { return other.def.Reduce == s.def.ID })
 }
 
 // beginRanges starts a step with for_each.
@@ -310,6 +322,7 @@ func (p *phase) giveUp(s *step) {
 func (p *phase) finishRanges(s *step) {
 	n, r := s.state.Partitions, s.ranges
 	r.cancel() // nothing is in flight; frees the context
+	s.state.NotRun = max(0, n-s.state.Done-s.state.Failed-s.state.Killed)
 	switch s.state.Status {
 	case api.StatusSucceeded:
 		if lost := n - s.state.Done; lost > 0 {

@@ -318,9 +318,11 @@ steps:
 				}
 				w.statuses("many=failed", "next=blocked")
 			}
-			if step := w.step("many"); !strings.HasPrefix(step.Reason, tc.reason) {
+			step := w.step("many")
+			if !strings.HasPrefix(step.Reason, tc.reason) {
 				t.Errorf("reason %q", step.Reason)
 			}
+			same(t, "partitions accounted for", step.Done+step.Failed+step.Killed+step.NotRun, step.Partitions)
 			launches := w.launches("many")
 			same(t, "launches", len(launches), tc.launched)
 			same(t, "kills", len(w.kills), tc.kills)
@@ -397,4 +399,25 @@ steps:
 	result := w.succeed()
 	same(t, "a", len(result.Outputs["a"]["v"]), 900_007)
 	same(t, "b", string(result.Outputs["b"]["v"][:15]), `{"$type":"many"`)
+}
+
+// A step without room for its outputs says so, whatever min_success has allowed.
+func TestNoRoomAfterLosses(t *testing.T) {
+	w := newRanged(t, `
+name: f
+steps:
+  b: {run: ./x, for_each: {from: 0, to: 9}, min_success: 9, outputs: {v: string}}
+`, nil)
+	r := &run{plan: &w.plan, byID: map[string]*step{}, results: map[string]flow.StepResult{}}
+	for i := range w.plan.Flow.Steps {
+		def := &w.plan.Flow.Steps[i]
+		s := &step{def: def, state: api.StepState{ID: def.ID}}
+		r.steps, r.byID[def.ID] = append(r.steps, s), s
+	}
+	p, s := &phase{run: r, steps: r.steps}, r.byID["b"]
+	s.state.Status, s.state.Reason = api.StatusSucceeded, "1 of 10 partitions did not succeed, as min_success allows"
+	p.noRoom(s)
+	if s.state.Status != api.StatusFailed || !strings.HasPrefix(s.state.Reason, "the outputs of all steps are over") {
+		t.Errorf("%s: %q", s.state.Status, s.state.Reason)
+	}
 }

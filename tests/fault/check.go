@@ -217,7 +217,7 @@ func (c *checker) starts(s Step, accepted []Acceptance, entries Ledger) {
 	var before *Entry
 	for _, e := range entries.Of(Began) {
 		for _, a := range accepted {
-			if e.At.After(a.At) && (a.Attempt >= e.Attempt || a.Result.Outcome == tasklet.Succeeded) {
+			if e.At.After(a.At.Add(a.Seen)) && (a.Attempt >= e.Attempt || a.Result.Outcome == tasklet.Succeeded) {
 				c.report("%s, after the result of attempt %d was accepted at %s", e, a.Attempt, a.At.Local().Format("15:04:05.000"))
 			}
 		}

@@ -19,10 +19,10 @@ func TestChecksFind(t *testing.T) {
 			return Entry{Partition: p, Kind: kind, Attempt: attempt, At: at(second)}
 		}
 		result = func(attempt, second int, outcome tasklet.Outcome, exit int) Acceptance {
-			return Acceptance{p, attempt, at(second), tasklet.Result{Outcome: outcome, ExitCode: exit}}
+			return Acceptance{Partition: p, Attempt: attempt, At: at(second), Result: tasklet.Result{Outcome: outcome, ExitCode: exit}}
 		}
 		good    = result(1, 3, tasklet.Succeeded, 0)
-		word    = Acceptance{p, 1, at(3), tasklet.Result{Outcome: tasklet.Failed, ExitCode: -1, Reason: "released as failed by " + personsName + ": a test"}}
+		word    = Acceptance{Partition: p, Attempt: 1, At: at(3), Result: tasklet.Result{Outcome: tasklet.Failed, ExitCode: -1, Reason: "released as failed by " + personsName + ": a test"}}
 		away    = harm{away: true, from: at(0), to: at(4)}
 		killed  = harm{from: at(1)}
 		plain   = Step{Name: "work", Tasks: 1, Attempts: 3}
@@ -66,7 +66,7 @@ func TestChecksFind(t *testing.T) {
 			[]Acceptance{result(1, 3, tasklet.Platform, -1), result(2, 6, tasklet.Succeeded, 0)}, []harm{killed}, "ended as platform"},
 		{"an attempt left out", plain, Ledger{line(Began, 2, 1), line(Ended, 2, 2)}, []Acceptance{result(2, 3, tasklet.Succeeded, 0)}, nil, "accepted as number 1"},
 		{"killed by nobody", plain, Ledger{line(Began, 1, 1), line(Began, 2, 4), line(Ended, 2, 5)},
-			[]Acceptance{{p, 1, at(3), tasklet.Result{Outcome: tasklet.Failed, Signal: "SIGKILL"}}, result(2, 6, tasklet.Succeeded, 0)}, nil, "SIGKILL"},
+			[]Acceptance{{Partition: p, Attempt: 1, At: at(3), Result: tasklet.Result{Outcome: tasklet.Failed, Signal: "SIGKILL"}}, result(2, 6, tasklet.Succeeded, 0)}, nil, "SIGKILL"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			f := Flow{Steps: []Step{test.step}, Unreachable: 2 * time.Second}

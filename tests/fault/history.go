@@ -19,6 +19,9 @@ type Acceptance struct {
 	Attempt int
 	At      time.Time
 	Result  tasklet.Result
+	// Seen is how long after At it may be before whoever places tasks must have seen
+	// it: at once if Temporal has it.
+	Seen time.Duration
 }
 
 // History is what Temporal has accepted for a run, in order.
@@ -29,12 +32,13 @@ type History struct {
 	Broken []string
 
 	cancelled bool
+	ranges    []launch
 }
 
 // History reads the run's history from Temporal.
 func (r *Run) History(ctx context.Context) (History, error) {
 	var h History
-	launched := make(map[int64]api.LaunchInput) // by the event that scheduled it
+	launched := make(map[int64]launch) // by the event that scheduled it
 	events := r.w.Client.GetWorkflowHistory(ctx, r.started.Instance, r.started.FirstID, false, enums.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
 	for events.HasNext() {
 		event, err := events.Next()
@@ -45,10 +49,23 @@ func (r *Run) History(ctx context.Context) (History, error) {
 			return h, fmt.Errorf("event %d: %w", event.GetEventId(), err)
 		}
 	}
+	for _, one := range h.ranges {
+		if err := h.addRange(ctx, r.w.Store, one); err != nil {
+			return h, fmt.Errorf("activity %s: %w", one.activity, err)
+		}
+	}
 	return h, nil
 }
 
-func (h *History) add(event *historypb.HistoryEvent, launched map[int64]api.LaunchInput) error {
+// launch is one RunTasklets activity.
+type launch struct {
+	api.LaunchInput
+	activity string
+	ended    time.Time
+	manifest tasklet.LinesRef
+}
+
+func (h *History) add(event *historypb.HistoryEvent, launched map[int64]launch) error {
 	h.cancelled = h.cancelled || event.GetWorkflowExecutionCancelRequestedEventAttributes() != nil
 	decode := converter.GetDefaultDataConverter().FromPayloads
 	if a := event.GetActivityTaskScheduledEventAttributes(); a.GetActivityType().GetName() == api.ActivityRunTasklets {
@@ -56,7 +73,7 @@ func (h *History) add(event *historypb.HistoryEvent, launched map[int64]api.Laun
 		if err := decode(a.GetInput(), &in); err != nil {
 			return err
 		}
-		launched[event.GetEventId()] = in
+		launched[event.GetEventId()] = launch{LaunchInput: in, activity: a.GetActivityId()}
 		if h.cancelled {
 			h.Broken = append(h.Broken, fmt.Sprintf("tasks of step %s were ordered after the run was killed", in.Step))
 		}
@@ -70,12 +87,20 @@ func (h *History) add(event *historypb.HistoryEvent, launched map[int64]api.Laun
 		if err := decode(a.GetResult(), &out); err != nil {
 			return err
 		}
+		if in.Range != nil && out.Range != nil {
+			in.ended, in.manifest = event.GetEventTime().AsTime(), out.Range.Manifest
+			h.ranges = append(h.ranges, in)
+			if n := out.Range.Manifest.N; n != in.Range.Count {
+				h.Broken = append(h.Broken, fmt.Sprintf("step %s: %d results of %d partitions", in.Step, n, in.Range.Count))
+			}
+			return nil
+		}
 		if len(out.Results) != len(in.Partitions) {
 			h.Broken = append(h.Broken, fmt.Sprintf("step %s: %d results of %d partitions", in.Step, len(out.Results), len(in.Partitions)))
 		}
 		for _, result := range out.Results {
 			h.Accepted = append(h.Accepted, Acceptance{
-				Partition{in.Step, result.Partition}, in.Attempt, event.GetEventTime().AsTime(), result,
+				Partition: Partition{in.Step, result.Partition}, Attempt: in.Attempt, At: event.GetEventTime().AsTime(), Result: result,
 			})
 		}
 	}

@@ -240,6 +240,27 @@ func TestStatusShowsSomeOfManyTasks(t *testing.T) {
 	}
 }
 
+func TestStatusOfARange(t *testing.T) {
+	b := newBench(t)
+	b.runs.describe = func(string) (starter.Run, error) {
+		r := exampleRun(api.StatusRunning)
+		r.Steps[1].Killed, r.Steps[1].NotRun = 2, 5
+		r.Activities = []starter.Activity{{ID: "render-1", Step: "render", Details: api.Details{
+			Total: 200, Done: 50, Reason: "no agent is free",
+			Tasks: []api.TaskDetail{{First: 5, Count: 74, State: "RUNNING", Parts: [][2]int{{5, 5}, {9, 81}}}},
+			Range: &api.RangeDetail{Running: 74, Backoffs: []api.BackoffDetail{{Attempt: 2, Count: 70, Until: started}}},
+		}}}
+		return r, nil
+	}
+	b.expect(ExitDone, "status", runID)
+	got := b.stdout.String()
+	for _, want := range []string{"render#5 and 73 more  RUNNING", "render (6) ", "render (70) ", "for attempt 2 until " + stamp(started), "2 killed, 5 not run"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %q in\n%s", want, got)
+		}
+	}
+}
+
 func TestWatchTellsTheEnd(t *testing.T) {
 	for status, want := range map[api.Status]int{
 		api.StatusSucceeded: ExitDone, api.StatusFailed: ExitFailed, api.StatusKilled: ExitFailed,

@@ -21,6 +21,9 @@ func (w *explanation) step(s *starter.StepExplanation) {
 		if s.Failed > 0 {
 			state += fmt.Sprintf(", %d failed", s.Failed)
 		}
+		if lost := s.Lost(); lost != "" {
+			state += ", " + lost
+		}
 	}
 	fmt.Fprintf(&w.text, "\n%s %s  %s\n", screen.Symbol(s.Status), title, state)
 	before := w.text.Len()
@@ -38,6 +41,8 @@ func (w *explanation) step(s *starter.StepExplanation) {
 	switch {
 	case s.Reason != "":
 		w.line(4, "%s", s.Reason)
+	case s.Status == api.StatusRunning && s.ForEach && s.Partitions == 0:
+		w.line(4, "its items are being listed")
 	case s.Status == api.StatusRunning:
 		w.line(4, "nothing of it runs or waits just now: the workflow is deciding what comes next")
 	case s.Status == api.StatusWaiting:
@@ -208,7 +213,7 @@ func (w *explanation) tasks(s *starter.StepExplanation) {
 			w.more(len(s.Tasks)-i, "task", "tasks", "on agents")
 			return
 		}
-		text := w.who(s, []starter.Span{t.Partitions})
+		text := w.who(s, t.Spans())
 		at := t.Agent
 		if at == "" {
 			at = "an agent that is not known"
@@ -221,9 +226,12 @@ func (w *explanation) tasks(s *starter.StepExplanation) {
 			text += fmt.Sprintf("%s does not answer since %s, and the task may still run there: it is placed again at %s",
 				at, w.ago(t.UnreachableSince), w.moment(t.PlacedAgain))
 		case t.State == "RUNNING":
-			text += "runs on " + at + ", in hand since " + w.ago(t.Since)
+			text += "runs on " + at
 		default:
-			text += fmt.Sprintf("is %s on %s, in hand since %s", strings.ToLower(t.State), at, w.ago(t.Since))
+			text += fmt.Sprintf("is %s on %s", strings.ToLower(t.State), at)
+		}
+		if t.UnreachableSince.IsZero() && !t.Since.IsZero() {
+			text += ", in hand since " + w.ago(t.Since)
 		}
 		if t.Attempt > 1 {
 			text += fmt.Sprintf(", attempt %d", t.Attempt)

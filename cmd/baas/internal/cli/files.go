@@ -236,6 +236,9 @@ func (p *Program) download(ctx context.Context, platform *Platform, outputs []st
 
 // showOutput is an output in one line.
 func showOutput(o starter.Output) string {
+	if o.Many != nil {
+		return number(o.Many.N, "value") + " in storage"
+	}
 	var size int64
 	for _, f := range o.Files {
 		if f.IsDirectory() {

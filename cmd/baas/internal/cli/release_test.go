@@ -46,10 +46,13 @@ func TestStatusShowsWhatIsHeld(t *testing.T) {
 func TestExplainShowsWhatIsHeld(t *testing.T) {
 	b := newBench(t)
 	run := heldRun()
-	list := run.Held()
+	held := map[string][]starter.HeldTask{}
+	for _, h := range run.Held() {
+		held[h.Step] = append(held[h.Step], h)
+	}
 	b.runs.explain = func(string, starter.ExplainOptions) (starter.Explanation, error) {
 		return starter.Explanation{Run: runID, Status: api.StatusRunning, Started: started, Steps: []starter.StepExplanation{
-			{StepState: run.Steps[1], Held: list[:2]}, {StepState: run.Steps[3], Held: list[2:]},
+			{StepState: run.Steps[1], Held: held["render"]}, {StepState: run.Steps[3], Held: held["post"]},
 		}}, nil
 	}
 	b.expect(ExitDone, "explain", runID)

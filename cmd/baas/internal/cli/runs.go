@@ -126,7 +126,7 @@ func (p *Program) killCommand() *urfave.Command {
 		&urfave.StringFlag{Name: "reason", Usage: "`TEXT`: why; it becomes the reason of the run's end"},
 	}, connectFlags()...)
 	return command(&urfave.Command{Name: "kill", Flags: flags,
-		Usage: "kill a run: its tasks are ended, then its on_exit steps run; or one partition alone, which is then not tried again"},
+		Usage: "kill a run, after which its on_exit steps run, or one partition of it"},
 		"RUN[/STEP#PARTITION]", `baas kill --reason "wrong month" statements-9f86d081884c7d65-5e2f91aa`,
 		onPlatform(p.readKill, p.needPlatform, p.kill))
 }

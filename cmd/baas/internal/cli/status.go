@@ -93,9 +93,18 @@ func (p *Program) stepRows(run *starter.Run) [][]string {
 		if s.OnExit {
 			name += " (on exit)"
 		}
-		rows = append(rows, []string{name, string(s.Status), done, fmt.Sprint(s.Running), fmt.Sprint(s.Waiting), fmt.Sprint(s.Failed), took, s.Reason})
+		rows = append(rows, []string{name, string(s.Status), done, fmt.Sprint(s.Running), fmt.Sprint(s.Waiting), fmt.Sprint(s.Failed), took, lostAnd(&s)})
 	}
 	return rows
+}
+
+// lostAnd is the reason of a step, after what the columns do not count.
+func lostAnd(s *api.StepState) string {
+	lost := s.Lost()
+	if lost == "" || s.Reason == "" {
+		return lost + s.Reason
+	}
+	return lost + "; " + s.Reason
 }
 
 // maxTaskRows bounds the tasks that are shown, those placed and those that wait;
@@ -106,7 +115,7 @@ const maxTaskRows = 20
 func (p *Program) printTasks(run *starter.Run) error {
 	var shown [][]string
 	more := 0
-	for _, rows := range [][][]string{placedRows(run), waitingRows(run)} {
+	for _, rows := range [][][]string{placedRows(run), waitingRows(run), pausedRows(run)} {
 		n := min(len(rows), maxTaskRows)
 		shown, more = append(shown, rows[:n]...), more+len(rows)-n
 	}
@@ -145,7 +154,10 @@ func placedRows(run *starter.Run) [][]string {
 		if t.step >= 0 && run.Steps[t.step].ForEach {
 			name += fmt.Sprintf("#%d", t.First)
 		}
-		if t.Count > 1 {
+		switch {
+		case len(t.Parts) > 0 && t.Count > 1: // not in a row
+			name += fmt.Sprintf(" and %d more", t.Count-1)
+		case t.Count > 1:
 			name += fmt.Sprintf(" to #%d", t.Last())
 		}
 		if agents := t.activity.Details.Agents; t.Agent >= 0 && t.Agent < len(agents) {
@@ -166,10 +178,7 @@ func waitingRows(run *starter.Run) [][]string {
 	waiting, reason := map[group]int{}, map[group]string{}
 	var order []group
 	for _, a := range run.Activities {
-		n := a.Details.Total - a.Details.Done
-		for _, t := range a.Details.Tasks {
-			n -= t.Count
-		}
+		n := a.Details.Unplaced()
 		if a.Details.Total == 0 && len(a.Details.Tasks) == 0 {
 			n = 1 // not begun: how many partitions it has is not known
 		}
@@ -177,7 +186,7 @@ func waitingRows(run *starter.Run) [][]string {
 		if n > 0 && waiting[g] == 0 {
 			order, reason[g] = append(order, g), a.Details.Reason
 		}
-		waiting[g] += max(n, 0)
+		waiting[g] += n
 	}
 	var rows [][]string
 	for _, g := range order {
@@ -186,6 +195,39 @@ func waitingRows(run *starter.Run) [][]string {
 			name += fmt.Sprintf(" (%d)", n)
 		}
 		rows = append(rows, []string{name, "waiting", "-", reason[g]})
+	}
+	return rows
+}
+
+// pausedRows sum up the partitions of ranges that wait for another attempt.
+func pausedRows(run *starter.Run) [][]string {
+	type group struct {
+		step    string
+		attempt int
+	}
+	paused := map[group]api.BackoffDetail{}
+	var order []group
+	for _, a := range run.Activities {
+		if a.Details.Range == nil {
+			continue
+		}
+		for _, b := range a.Details.Range.Backoffs {
+			g := group{a.Step, b.Attempt}
+			sum, ok := paused[g]
+			if !ok {
+				order, sum = append(order, g), api.BackoffDetail{Until: b.Until}
+			}
+			sum.Count += b.Count
+			if b.Until.Before(sum.Until) {
+				sum.Until = b.Until
+			}
+			paused[g] = sum
+		}
+	}
+	var rows [][]string
+	for _, g := range order {
+		name := fmt.Sprintf("%s (%d)", g.step, paused[g].Count)
+		rows = append(rows, []string{name, "waiting", "-", fmt.Sprintf("for attempt %d until %s", g.attempt, stamp(paused[g].Until))})
 	}
 	return rows
 }
