@@ -80,9 +80,6 @@ type Range struct {
 	// MaxOutputs is how many bytes of output values the result may carry; with more
 	// it carries none, and they are in the manifest only.
 	MaxOutputs int `json:"max_outputs,omitempty"`
-	// Resume is the StepPrefix of an earlier run of the instance whose finished
-	// partitions are taken over.
-	Resume string `json:"resume,omitempty"`
 }
 
 // Items says where the items of partitions are: in List, in an object, or, with

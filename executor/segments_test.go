@@ -390,14 +390,14 @@ func TestAgentRestartWithAnUnacknowledgedSegment(t *testing.T) {
 
 func TestLargePackLeavesNoFiles(t *testing.T) {
 	r := newRig(t, setup{})
-	l := r.pack("echo failed; exit 3", 2000)
+	l := r.pack("echo failed; exit 3", 1000)
 	l.Segments.Every = time.Hour
 	r.launch(l)
 	end := r.packed(l)
-	if len(end.results) != 2000 || len(end.segments) != 1 || !end.segments[0].More || len(end.segments[0].Failed) == 0 {
+	if len(end.results) != 1000 || len(end.segments) != 1 || !end.segments[0].More || len(end.segments[0].Failed) == 0 {
 		t.Errorf("%d results in %d segments", len(end.results), len(end.segments))
 	}
-	for i := range 2000 {
+	for i := range 1000 {
 		if end.results[i].ExitCode != 3 || r.logged(end.results[i]) != "failed\n" {
 			t.Fatalf("%+v", end.results[i])
 		}
