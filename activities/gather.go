@@ -64,29 +64,15 @@ func newGatherer(store storage.Store, in api.GatherInput, attempt int) *gatherer
 	return g
 }
 
-// beat tells every so often how far it is, until stop, which waits for its end. A
-// single large file may take long, and so may the store when it completes one.
-func (g *gatherer) beat(ctx context.Context, every time.Duration, tell func(Gathering)) (stop func()) {
-	ctx, cancel := context.WithCancel(ctx)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		tick := time.NewTicker(every)
-		defer tick.Stop()
-		for {
-			select {
-			case <-tick.C:
-				at := Gathering{Partitions: g.done.Load(), Of: int64(g.total)}
-				if name := g.file.Load(); name != nil {
-					at.File = *name
-				}
-				tell(at)
-			case <-ctx.Done():
-				return
-			}
+// beat tells every so often how far it is, until stop.
+func (g *gatherer) beat(ctx context.Context, pause time.Duration, tell func(Gathering)) (stop func()) {
+	return Every(ctx, pause, func() {
+		at := Gathering{Partitions: g.done.Load(), Of: int64(g.total)}
+		if name := g.file.Load(); name != nil {
+			at.File = *name
 		}
-	}()
-	return func() { cancel(); <-done }
+		tell(at)
+	})
 }
 
 // readAttempts is after how many attempts what is damaged, or not there, is taken for

@@ -3,10 +3,10 @@ package activities
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"math"
 	"strings"
 	"testing"
@@ -65,7 +65,8 @@ func (w itemWorld) manifest(first int, results ...tasklet.Result) tasklet.LinesR
 	if err != nil {
 		w.Fatal(err)
 	}
-	key := fmt.Sprintf("%s.%x", api.ManifestKey(renderPrefix, "render-1", first), sha256.Sum256(out.Bytes()))
+	sum := sha256.Sum256(out.Bytes()) // one key for each content
+	key := api.ManifestKey(renderPrefix, "render-1", first, int64(binary.BigEndian.Uint32(sum[:])))
 	w.put(key, out.String())
 	return tasklet.LinesRef{Key: key, Size: size, N: len(results)}
 }

@@ -11,6 +11,7 @@ import (
 	"iter"
 	"path"
 	"strings"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -35,7 +36,7 @@ func (p *Preparer) ListItems(ctx context.Context, in api.ListItemsInput) (api.Li
 	ctx, stop := untilWorkerStops(ctx)
 	defer stop()
 	l := &lister{store: p.Store, in: in, attempt: int(info.Attempt)}
-	l.progress = func(n int) { activity.RecordHeartbeat(ctx, n) }
+	defer Every(ctx, tellEvery, func() { activity.RecordHeartbeat(ctx, l.listed.Load()) })()
 	items, err := l.run(ctx)
 	if errors.Is(context.Cause(ctx), errWorkerStops) {
 		err = errWorkerStops
@@ -54,10 +55,10 @@ func badItems(format string, args ...any) error {
 
 // lister writes the items of one step.
 type lister struct {
-	store    storage.Store
-	in       api.ListItemsInput
-	attempt  int
-	progress func(n int)
+	store   storage.Store
+	in      api.ListItemsInput
+	attempt int
+	listed  atomic.Int64 // items so far
 }
 
 // run lists the items, and tells what another attempt mends from what it does not.
@@ -125,7 +126,6 @@ func (l *lister) list(ctx context.Context) (tasklet.LinesRef, error) {
 const tellEvery = time.Second
 
 func (l *lister) write(ctx context.Context, out *lines.Writer) error {
-	told := time.Now()
 	for item, err := range l.items(ctx) {
 		if err != nil {
 			return err
@@ -136,10 +136,7 @@ func (l *lister) write(ctx context.Context, out *lines.Writer) error {
 		if err := out.Add(item); err != nil {
 			return err
 		}
-		if time.Since(told) >= tellEvery {
-			told = time.Now()
-			l.progress(out.Len())
-		}
+		l.listed.Store(int64(out.Len()))
 	}
 	return nil
 }
@@ -258,11 +255,7 @@ func (l *lister) objects(ctx context.Context, prefix string) iter.Seq2[any, erro
 func (l *lister) outputs(ctx context.Context, many flow.Many) iter.Seq2[any, error] {
 	return func(yield func(any, error) bool) {
 		for _, ref := range many.Manifests {
-			for raw, err := range l.values(ctx, ref) {
-				var one tasklet.Result
-				if err == nil {
-					err = json.Unmarshal(raw, &one)
-				}
+			for one, err := range lines.As[tasklet.Result](l.values(ctx, ref)) {
 				if err != nil {
 					yield(nil, err)
 					return

@@ -193,7 +193,7 @@ func TestItemsOfALostSource(t *testing.T) {
 	} {
 		tc.in.App, tc.in.Owner, tc.in.Run, tc.in.Step, tc.in.Max = "app", "team", "app-1", "each", 10
 		for attempt := 1; attempt <= readAttempts; attempt++ {
-			l := &lister{store: w.store, in: tc.in, attempt: attempt, progress: func(int) {}}
+			l := &lister{store: w.store, in: tc.in, attempt: attempt}
 			_, err := l.run(t.Context())
 			var app *temporal.ApplicationError
 			final := errors.As(err, &app) && app.NonRetryable() && app.Type() == api.ErrorInvalidItems
@@ -335,7 +335,7 @@ func TestItemsOfOutputs(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		key := api.ManifestKey(api.StepPrefix("app", "app-1", "before"), fmt.Sprint("before-", m), m)
+		key := api.ManifestKey(api.StepPrefix("app", "app-1", "before"), fmt.Sprint("before-", m), m, 1)
 		w.put(key, out.String())
 		many.Manifests = append(many.Manifests, tasklet.LinesRef{Key: key, Size: size, N: len(sums)})
 	}
@@ -395,7 +395,6 @@ func TestItemsEndWithTheContext(t *testing.T) {
 	ref := w.put("files/x", strings.Repeat("line\n", 1_000_000))
 	l := &lister{store: w.store, attempt: 1, in: api.ListItemsInput{App: "app", Run: "app-1", Step: "each", Lines: ref, Max: 1 << 30}}
 	n := 0
-	l.progress = func(int) {}
 	for _, err := range l.items(ctx) {
 		if n++; n == 10 {
 			cancel()

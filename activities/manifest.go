@@ -124,7 +124,7 @@ func (m *merger) run() error {
 		m.chose[i].segment = -2
 	}
 	var err error
-	if m.list, err = listSegments(ctx, m.h.cfg.Store, api.SegmentPrefix(m.prefix, m.activity), ""); err != nil {
+	if m.list, err = listSegments(ctx, m.h.cfg.Store, m.prefix, m.activity, ""); err != nil {
 		return err
 	}
 	for at, r := range m.own {
@@ -214,7 +214,7 @@ func (m *merger) better(c choice, generation int, old choice) bool {
 // write streams the manifest. Its key is its own: a former leader that is late must
 // not replace what the activity's result refers to.
 func (m *merger) write(ctx context.Context) error {
-	key := fmt.Sprintf("%s.%x", api.ManifestKey(m.prefix, m.activity, m.first), time.Now().UnixNano())
+	key := api.ManifestKey(m.prefix, m.activity, m.first, time.Now().UnixNano())
 	outputs := m.newOutputs()
 	reader, writer := io.Pipe()
 	var size int64
@@ -357,7 +357,7 @@ func (h *Handoff) invalidRange(a Attempt, cause error) (api.LaunchResult, error)
 		h: h, prefix: api.StepPrefix(in.App, in.Run, in.Step), activity: a.Key.ActivityID, first: in.Range.First, count: in.Range.Count,
 		outputs: in.Outputs, most: in.Range.MaxOutputs,
 	}
-	if m.first < 0 || m.count < 0 || m.count > maxRange || storage.CheckKey(api.ManifestKey(m.prefix, m.activity, m.first)) != nil {
+	if m.first < 0 || m.count < 0 || m.count > maxRange || storage.CheckKey(api.ManifestKey(m.prefix, m.activity, m.first, 0)) != nil {
 		return api.LaunchResult{Range: &api.RangeResult{Failed: max(0, m.count), Failures: []api.Failure{
 			{Attempt: 1, Result: decided(max(0, m.first), tasklet.Invalid, cause.Error())},
 		}}}, nil

@@ -202,22 +202,14 @@ func TestRangeKillOfSinglePartitions(t *testing.T) {
 			return well(i)
 		})
 		r.until("ack 0.1 FAILED")
-		for r.count("complete work-1") == 0 {
-			r.settle()
-			r.mu2.Lock()
-			waiting := len(r.tasks)
-			r.mu2.Unlock()
-			if waiting == 0 {
-				r.after(time.Millisecond)
-				continue
-			}
-			r.finish(r.next(), func(i int) tasklet.Result {
+		r.playUntil("complete work-1", func(task *running) {
+			r.finish(task, func(i int) tasklet.Result {
 				if slices.Contains([]int{0, 1, 6, 90}, i) {
 					t.Errorf("%d runs", i)
 				}
 				return well(i)
 			})
-		}
+		})
 		if got := r.result.Range; got.Killed != 4 || got.Succeeded != 96 || got.Failed != 0 {
 			t.Errorf("result %+v", got)
 		}
@@ -334,26 +326,17 @@ func TestRangeSuspectsAreDivided(t *testing.T) {
 	r.tell(task, mesos.Running, nil)
 	r.tell(task, mesos.FailedState, nil, executorTerminated)
 	crashes := 1
-	for r.count("complete 7") == 0 {
-		r.settle()
-		r.mu2.Lock()
-		waiting := len(r.tasks)
-		r.mu2.Unlock()
-		if waiting == 0 {
-			r.after(time.Millisecond)
-			continue
-		}
-		one := r.next()
+	r.playUntil("complete 7", func(one *running) {
 		if len(one.Partitions) != 1 {
 			t.Errorf("%d suspects together", len(one.Partitions))
 		}
 		if one.Partitions[0].Index == 2 {
 			crashes++
 			r.tell(one, mesos.FailedState, nil, executorTerminated)
-			continue
+			return
 		}
 		r.finish(one, well)
-	}
+	})
 	got := r.result.Range
 	if got.Succeeded != 3 || got.Failed != 1 || got.Failures[0].Result.Outcome != tasklet.Platform || crashes != 4 {
 		t.Errorf("result %+v after %d crashes", got, crashes)

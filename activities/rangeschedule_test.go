@@ -5,10 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"os"
 	"slices"
-	"strconv"
 	"testing"
 	"time"
 
@@ -185,7 +182,7 @@ func (w *world) checkRange() {
 	list := rig.manifestIn(w.store.Store)
 	ok := make([]int, n) // lowest generation that did it
 	h := w.leader.Load().h
-	all, err := listSegments(context.Background(), w.store.Store, api.SegmentPrefix(stepPrefix, w.key.ActivityID), "")
+	all, err := listSegments(context.Background(), w.store.Store, stepPrefix, w.key.ActivityID, "")
 	for _, s := range all {
 		err = errors.Join(err, readSegment(context.Background(), h.cfg.Store, s, func(_ int, r tasklet.Result, _ []byte) error {
 			if r.Outcome == tasklet.Succeeded && (ok[r.Partition] == 0 || s.generation < ok[r.Partition]) {
@@ -210,25 +207,12 @@ func (w *world) checkRange() {
 }
 
 func TestRandomRangeSchedules(t *testing.T) {
-	number := func(name string, otherwise int) int {
-		if n, err := strconv.Atoi(os.Getenv(name)); err == nil {
-			return n
+	eachSeed(t, func(t *testing.T, seed int) {
+		w := newRangeWorld(t, uint64(seed), 1+seed%40)
+		w.mortal = seed%3 == 0
+		if seed%5 < 2 {
+			w.in.UnreachableTimeout = time.Millisecond
 		}
-		return otherwise
-	}
-	first := number("BAAS_SEED", rand.IntN(1<<30))
-	for i := range number("BAAS_SEEDS", 20) {
-		seed := first + i
-		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
-			w := newRangeWorld(t, uint64(seed), 1+seed%40)
-			w.mortal = seed%3 == 0
-			if seed%5 < 2 {
-				w.in.UnreachableTimeout = time.Millisecond
-			}
-			w.schedule()
-		})
-		if t.Failed() {
-			break
-		}
-	}
+		w.schedule()
+	})
 }

@@ -186,7 +186,18 @@ func badly(int) tasklet.Result {
 // runAll runs tasks until the activity is completed.
 func (r *rig) runAll(outcome func(t *running, partition int) tasklet.Result) (tasks int) {
 	r.Helper()
-	for r.count("complete 7") == 0 {
+	r.playUntil("complete 7", func(t *running) {
+		tasks++
+		r.finish(t, func(partition int) tasklet.Result { return outcome(t, partition) })
+	})
+	return tasks
+}
+
+// playUntil gives one task after the other a place, and has it played, until
+// something has happened.
+func (r *rig) playUntil(event string, play func(t *running)) {
+	r.Helper()
+	for r.count(event) == 0 {
 		r.settle()
 		r.mu2.Lock()
 		waiting := len(r.tasks)
@@ -195,11 +206,8 @@ func (r *rig) runAll(outcome func(t *running, partition int) tasklet.Result) (ta
 			r.after(2 * time.Millisecond)
 			continue
 		}
-		t := r.next()
-		tasks++
-		r.finish(t, func(partition int) tasklet.Result { return outcome(t, partition) })
+		play(r.next())
 	}
-	return tasks
 }
 
 // manifest reads what the activity was completed with.
@@ -215,11 +223,7 @@ func (r *rig) manifestIn(store storage.Store) (list []tasklet.Result) {
 	if err != nil {
 		r.Fatal(err)
 	}
-	for raw, err := range l.Values(r.Context(), 0, l.Len()) {
-		var one tasklet.Result
-		if err == nil {
-			err = json.Unmarshal(raw, &one)
-		}
+	for one, err := range lines.As[tasklet.Result](l.Values(r.Context(), 0, l.Len())) {
 		if err != nil {
 			r.Fatal(err)
 		}

@@ -162,8 +162,9 @@ func (w *world) schedule() {
 	}
 }
 
-// Random schedules of faults. BAAS_SEEDS sets how many, BAAS_SEED the first one.
-func TestRandomSchedules(t *testing.T) {
+// eachSeed runs a test for random seeds until it fails. BAAS_SEEDS sets how many,
+// BAAS_SEED the first one.
+func eachSeed(t *testing.T, test func(t *testing.T, seed int)) {
 	number := func(name string, otherwise int) int {
 		if n, err := strconv.Atoi(os.Getenv(name)); err == nil {
 			return n
@@ -173,19 +174,24 @@ func TestRandomSchedules(t *testing.T) {
 	first := number("BAAS_SEED", rand.IntN(1<<30))
 	for i := range number("BAAS_SEEDS", 20) {
 		seed := first + i
-		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
-			w := newWorld(t, uint64(seed), 1+seed%3)
-			w.mortal = seed%2 == 0
-			if seed%4 == 1 {
-				w.haunted()
-			}
-			if seed%5 < 2 {
-				w.in.UnreachableTimeout = time.Millisecond
-			}
-			w.schedule()
-		})
+		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) { test(t, seed) })
 		if t.Failed() {
 			break
 		}
 	}
+}
+
+// Random schedules of faults.
+func TestRandomSchedules(t *testing.T) {
+	eachSeed(t, func(t *testing.T, seed int) {
+		w := newWorld(t, uint64(seed), 1+seed%3)
+		w.mortal = seed%2 == 0
+		if seed%4 == 1 {
+			w.haunted()
+		}
+		if seed%5 < 2 {
+			w.in.UnreachableTimeout = time.Millisecond
+		}
+		w.schedule()
+	})
 }

@@ -7,8 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -28,14 +26,13 @@ type segment struct {
 
 // listSegments gives the segments of an activity, or of one of its tasks, in the
 // order of their tasks and numbers.
-func listSegments(ctx context.Context, store storage.Store, base, task string) (list []segment, err error) {
-	for info, err := range storage.All(ctx, store, storage.ListOptions{Prefix: base + task}) {
+func listSegments(ctx context.Context, store storage.Store, prefix, activity, task string) (list []segment, err error) {
+	for info, err := range storage.All(ctx, store, storage.ListOptions{Prefix: api.SegmentPrefix(prefix, activity) + task}) {
 		if err != nil {
 			return nil, err
 		}
-		if s, ok := parseSegment(info.Key[len(base):]); ok {
-			s.key, s.size = info.Key, info.Size
-			list = append(list, s)
+		if n, ok := api.ParseSegmentKey(prefix, info.Key); ok {
+			list = append(list, segment{info.Key, info.Size, n.First, n.Generation, n.Number})
 		}
 	}
 	slices.SortFunc(list, func(a, b segment) int {
@@ -55,22 +52,6 @@ func compare(pairs ...int) int {
 		}
 	}
 	return 0
-}
-
-// parseSegment reads what api.SegmentKey wrote after its prefix.
-func parseSegment(name string) (s segment, ok bool) {
-	words := strings.Split(name, ".")
-	if len(words) != 3 {
-		return s, false
-	}
-	for i, into := range []*int{&s.first, &s.generation, &s.number} {
-		n, err := strconv.Atoi(words[i])
-		if err != nil || n < 0 {
-			return s, false
-		}
-		*into = n
-	}
-	return s, true
 }
 
 // readSegment passes the results of a segment on, with their JSON, which is valid
@@ -169,10 +150,9 @@ type found struct {
 
 // look reads what storage has of an activity with a Range.
 func (h *Handoff) look(prefix, activity string) (f found, err error) {
-	base := api.SegmentPrefix(prefix, activity)
 	ctx, cancel := context.WithTimeout(h.ctx, scanTimeout)
 	defer cancel()
-	list, err := listSegments(ctx, h.cfg.Store, base, "")
+	list, err := listSegments(ctx, h.cfg.Store, prefix, activity, "")
 	if err != nil {
 		return f, err
 	}
@@ -320,8 +300,7 @@ func (p *pack) partition(at int) int {
 func (e *entry) readTask(id tasklet.TaskID, p *pack) (results []tasklet.Result, err error) {
 	ctx, cancel := e.h.call()
 	defer cancel()
-	base := api.SegmentPrefix(e.prefix, e.key.ActivityID)
-	list, err := listSegments(ctx, e.h.cfg.Store, base, fmt.Sprintf("%d.%d.", id.First, id.Generation))
+	list, err := listSegments(ctx, e.h.cfg.Store, e.prefix, e.key.ActivityID, fmt.Sprintf("%d.%d.", id.First, id.Generation))
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package api
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 )
 
@@ -79,13 +80,49 @@ func SegmentKey(stepPrefix, activityID string, first, generation, number int) st
 	return fmt.Sprintf("%s%d.%d.%d", SegmentPrefix(stepPrefix, activityID), first, generation, number)
 }
 
+// SegmentName is what the key of a segment says.
+type SegmentName struct {
+	Activity                  string
+	First, Generation, Number int
+}
+
+// ParseSegmentKey reads what SegmentKey wrote.
+func ParseSegmentKey(stepPrefix, key string) (n SegmentName, ok bool) {
+	rest, ok := strings.CutPrefix(key, stepPrefix+"segments/")
+	words := strings.Split(rest, ".")
+	if !ok || len(words) != 4 {
+		return n, false
+	}
+	n.Activity = words[0]
+	for i, into := range []*int{&n.First, &n.Generation, &n.Number} {
+		number, err := strconv.Atoi(words[i+1])
+		if err != nil || number < 0 {
+			return n, false
+		}
+		*into = number
+	}
+	return n, true
+}
+
 // ManifestPrefix is common to the manifests of a step.
 func ManifestPrefix(stepPrefix string) string { return stepPrefix + "manifests/" }
 
 // ManifestKey holds the results of the partitions of one activity, in order: lines
-// of tasklet.Result. It names the first of them.
-func ManifestKey(stepPrefix, activityID string, first int) string {
-	return fmt.Sprintf("%s%s.%d", ManifestPrefix(stepPrefix), activityID, first)
+// of tasklet.Result. It names the first of them. Each that is written has a unique
+// one, so that a former leader that is late replaces nothing.
+func ManifestKey(stepPrefix, activityID string, first int, unique int64) string {
+	return fmt.Sprintf("%s%s.%d.%x", ManifestPrefix(stepPrefix), activityID, first, unique)
+}
+
+// ParseManifestKey reads from what ManifestKey wrote what it is about.
+func ParseManifestKey(stepPrefix, key string) (activityID string, first int, ok bool) {
+	rest, ok := strings.CutPrefix(key, ManifestPrefix(stepPrefix))
+	words := strings.Split(rest, ".")
+	if !ok || len(words) != 3 {
+		return "", 0, false
+	}
+	first, err := strconv.Atoi(words[1])
+	return words[0], first, err == nil && first >= 0
 }
 
 // ItemsKey holds the items of a step's partitions, in order: lines of JSON values.

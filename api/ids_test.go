@@ -109,3 +109,28 @@ func FuzzKeys(f *testing.F) {
 		}
 	})
 }
+
+func TestObjectNames(t *testing.T) {
+	step := StepPrefix("app", "app-1", "work")
+	key := SegmentKey(step, "work-12", 3, 4, 5)
+	if n, ok := ParseSegmentKey(step, key); !ok || n != (SegmentName{"work-12", 3, 4, 5}) {
+		t.Errorf("%s is read as %+v, %v", key, n, ok)
+	}
+	manifest := ManifestKey(step, "work-12", 3, 1<<60)
+	if activity, first, ok := ParseManifestKey(step, manifest); !ok || activity != "work-12" || first != 3 {
+		t.Errorf("%s is read as %s, %d, %v", manifest, activity, first, ok)
+	}
+	for _, bad := range []string{
+		"", step, step + "segments/", step + "segments/work-1.1.2", step + "segments/work-1.1.2.x", step + "segments/work-1.-1.2.3",
+		step + "segments/work-1.1.2.3.4", "other/" + key, manifest,
+	} {
+		if n, ok := ParseSegmentKey(step, bad); ok {
+			t.Errorf("%q is read as the segment %+v", bad, n)
+		}
+	}
+	for _, bad := range []string{"", step + "manifests/work-1.1", step + "manifests/work-1.x.1", step + "manifests/work-1.-1.1", key} {
+		if _, _, ok := ParseManifestKey(step, bad); ok {
+			t.Errorf("%q is read as a manifest", bad)
+		}
+	}
+}

@@ -431,7 +431,7 @@ func TestIsLog(t *testing.T) {
 	for key, want := range map[string]bool{
 		api.LogKey(step, 0, 1, 1):                 true,
 		api.SegmentKey(step, "work-1", 0, 1, 0):   true,
-		api.ManifestKey(step, "work-1", 0):        true,
+		api.ManifestKey(step, "work-1", 0, 1):     true,
 		api.OutputKey(step, 0, 1, 1, "logs"):      false,
 		api.ItemsKey(step, 1):                     false,
 		api.CheckpointKey(step, 0, 1, 1):          false,

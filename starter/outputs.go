@@ -121,11 +121,7 @@ func (c *Client) eachOf(ctx context.Context, many flow.Many, get func(name strin
 		if err != nil {
 			return fmt.Errorf("manifest %s: %w", manifest.Key, err)
 		}
-		for raw, err := range r.Values(ctx, 0, r.Len()) {
-			var one tasklet.Result
-			if err == nil {
-				err = json.Unmarshal(raw, &one)
-			}
+		for one, err := range lines.As[tasklet.Result](r.Values(ctx, 0, r.Len())) {
 			if err != nil {
 				return fmt.Errorf("manifest %s: %w", manifest.Key, err)
 			}

@@ -3,13 +3,10 @@ package starter
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/baas-batch/baas/api"
 	"github.com/baas-batch/baas/storage"
@@ -20,8 +17,7 @@ import (
 // segment is an object with the logs of some partitions; see tasklet.Segments.
 type segment struct {
 	storage.Info
-	activity                  string
-	first, generation, number int
+	api.SegmentName
 }
 
 // segments gives what the segments of a step hold, in the order of their tasks.
@@ -54,8 +50,7 @@ func (f *follower) segments(ctx context.Context, prefix, step string) error {
 
 // unread lists the segments that were not read yet, of one activity or of all ("").
 func (f *follower) unread(ctx context.Context, prefix, activity string) (found []segment, err error) {
-	base := prefix + "segments/"
-	listed := base
+	listed := prefix + "segments/"
 	if activity != "" {
 		listed = api.SegmentPrefix(prefix, activity)
 	}
@@ -63,48 +58,30 @@ func (f *follower) unread(ctx context.Context, prefix, activity string) (found [
 		if err != nil {
 			return nil, err
 		}
-		s, ok := parseSegment(strings.TrimPrefix(info.Key, base))
+		name, ok := api.ParseSegmentKey(prefix, info.Key)
 		// A task holds no partition before its first one.
-		if p := f.options.Partition; !ok || f.read[info.Key] || p >= 0 && s.first > p {
+		if p := f.options.Partition; !ok || f.read[info.Key] || p >= 0 && name.First > p {
 			continue
 		}
-		s.Info = info
-		found = append(found, s)
+		found = append(found, segment{info, name})
 	}
 	slices.SortFunc(found, func(a, b segment) int {
-		return cmp.Or(cmp.Compare(a.first, b.first), cmp.Compare(a.generation, b.generation), cmp.Compare(a.number, b.number))
+		return cmp.Or(cmp.Compare(a.First, b.First), cmp.Compare(a.Generation, b.Generation), cmp.Compare(a.Number, b.Number))
 	})
 	return found, nil
-}
-
-// parseSegment reads what api.SegmentKey wrote after its prefix.
-func parseSegment(name string) (s segment, ok bool) {
-	parts := strings.Split(name, ".")
-	if len(parts) != 4 {
-		return s, false
-	}
-	s.activity = parts[0]
-	for i, into := range []*int{&s.first, &s.generation, &s.number} {
-		n, err := strconv.Atoi(parts[i+1])
-		if err != nil || n < 0 {
-			return s, false
-		}
-		*into = n
-	}
-	return s, true
 }
 
 // manifested finds a partition of an activity that has ended, and that activity; nil
 // while there is none.
 func (f *follower) manifested(ctx context.Context, prefix string, partition int) (*tasklet.Result, string, error) {
-	base := api.ManifestPrefix(prefix)
 	var best storage.Info
 	activity, first := "", -1
-	for info, err := range storage.All(ctx, f.store, storage.ListOptions{Prefix: base}) {
+	for info, err := range storage.All(ctx, f.store, storage.ListOptions{Prefix: api.ManifestPrefix(prefix)}) {
 		if err != nil {
 			return nil, "", err
 		}
-		name, n, ok := parseManifest(strings.TrimPrefix(info.Key, base))
+		// Several leaders may have written one: what counts is the same in all.
+		name, n, ok := api.ParseManifestKey(prefix, info.Key)
 		if ok && n <= partition && n >= first {
 			best, activity, first = info, name, n
 		}
@@ -116,11 +93,7 @@ func (f *follower) manifested(ctx context.Context, prefix string, partition int)
 	if err != nil {
 		return nil, "", fmt.Errorf("manifest %s: %w", best.Key, err)
 	}
-	for raw, err := range r.Values(ctx, partition-first, partition-first+1) {
-		var result tasklet.Result
-		if err == nil {
-			err = json.Unmarshal(raw, &result)
-		}
+	for result, err := range lines.As[tasklet.Result](r.Values(ctx, partition-first, partition-first+1)) {
 		if err != nil {
 			return nil, "", fmt.Errorf("manifest %s: %w", best.Key, err)
 		}
@@ -129,32 +102,20 @@ func (f *follower) manifested(ctx context.Context, prefix string, partition int)
 	return nil, "", nil // it belongs to an activity that has not ended
 }
 
-// parseManifest reads what api.ManifestKey wrote after its prefix. Several leaders may
-// have written one of the same activity; what counts is the same in all.
-func parseManifest(name string) (activity string, first int, ok bool) {
-	words := strings.Split(name, ".")
-	if len(words) < 2 {
-		return "", 0, false
-	}
-	first, err := strconv.Atoi(words[1])
-	return words[0], first, err == nil && first >= 0
-}
-
 // logOf names the log of a result as the live one is named, and says where it lies.
 // A result without a log, or whose log is an object of its own, has none here.
 func logOf(prefix, step string, r tasklet.Result) (id logID, p place, ok bool) {
 	if r.Log == nil {
 		return id, p, false
 	}
-	base := prefix + "segments/"
-	s, ok := parseSegment(strings.TrimPrefix(r.Log.Key, base))
-	if !ok || !strings.HasPrefix(r.Log.Key, base) {
+	s, ok := api.ParseSegmentKey(prefix, r.Log.Key)
+	if !ok {
 		return id, p, false
 	}
 	attempt := max(r.Attempt, 1)
 	return logID{
-		key:  api.LogKey(prefix, r.Partition, attempt, s.generation),
-		step: step, partition: r.Partition, attempt: attempt, generation: s.generation,
+		key:  api.LogKey(prefix, r.Partition, attempt, s.Generation),
+		step: step, partition: r.Partition, attempt: attempt, generation: s.Generation,
 	}, place{r.Log.Key, r.Log.Offset, r.Log.Size}, true
 }
 
@@ -173,11 +134,7 @@ func (f *follower) fromSegment(ctx context.Context, prefix, step string, s segme
 		return fmt.Errorf("segment %s: %w", s.Key, err)
 	}
 	var results []tasklet.Result
-	for raw, err := range r.Values(ctx, 0, r.Len()) {
-		var one tasklet.Result
-		if err == nil {
-			err = json.Unmarshal(raw, &one)
-		}
+	for one, err := range lines.As[tasklet.Result](r.Values(ctx, 0, r.Len())) {
 		if err != nil {
 			return fmt.Errorf("segment %s: %w", s.Key, err)
 		}

@@ -50,7 +50,7 @@ func (h *theatre) segment(activity string, first, generation, number int, all ..
 // manifest stores that of an activity that has ended.
 func (h *theatre) manifest(activity string, results []tasklet.Result) {
 	h.t.Helper()
-	h.put(api.ManifestKey(testPrefix, activity, results[0].Partition)+".17ab", "", results)
+	h.put(api.ManifestKey(testPrefix, activity, results[0].Partition, 0x17ab), "", results)
 }
 
 func (h *theatre) put(key, before string, results []tasklet.Result) {
@@ -197,7 +197,7 @@ func TestDownloadOfMany(t *testing.T) {
 		}
 		activity := fmt.Sprint("work-", m)
 		h.manifest(activity, results)
-		key := api.ManifestKey(testPrefix, activity, 2*m) + ".17ab"
+		key := api.ManifestKey(testPrefix, activity, 2*m, 0x17ab)
 		info, err := h.store.Stat(t.Context(), key)
 		if err != nil {
 			t.Fatal(err)

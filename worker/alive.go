@@ -2,11 +2,11 @@ package worker
 
 import (
 	"context"
-	"time"
 
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/interceptor"
 
+	"github.com/baas-batch/baas/activities"
 	"github.com/baas-batch/baas/api"
 )
 
@@ -30,28 +30,8 @@ func (b *beating) ExecuteActivity(ctx context.Context, in *interceptor.ExecuteAc
 	switch info.ActivityType.Name {
 	case api.ActivityPrepare, api.ActivitySaveInstance, api.ActivityKillTasks, api.ActivityRelease:
 		if info.HeartbeatTimeout > 0 {
-			defer beat(ctx, info.HeartbeatTimeout/4)()
+			defer activities.Every(ctx, info.HeartbeatTimeout/4, func() { activity.RecordHeartbeat(ctx) })()
 		}
 	}
 	return b.Next.ExecuteActivity(ctx, in)
-}
-
-// beat heartbeats until stop, which waits for its end.
-func beat(ctx context.Context, every time.Duration) (stop func()) {
-	ctx, cancel := context.WithCancel(ctx)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		tick := time.NewTicker(every)
-		defer tick.Stop()
-		for {
-			select {
-			case <-tick.C:
-				activity.RecordHeartbeat(ctx)
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
-	return func() { cancel(); <-done }
 }

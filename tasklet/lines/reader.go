@@ -175,6 +175,21 @@ func (r *Reader) Values(ctx context.Context, from, to int) iter.Seq2[json.RawMes
 	}
 }
 
+// As decodes values.
+func As[T any](values iter.Seq2[json.RawMessage, error]) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		for raw, err := range values {
+			var v T
+			if err == nil {
+				err = json.Unmarshal(raw, &v)
+			}
+			if !yield(v, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
 // give passes on those of a block's values that are wanted.
 func (r *Reader) give(plain []byte, i, from, to int, yield func(json.RawMessage, error) bool) bool {
 	n := r.blocks[i].first

@@ -80,16 +80,7 @@ func TestKillThePlatform(t *testing.T) {
 		outages = append(outages, outage{from, time.Now()})
 		p.start()
 	}
-	var state api.RunState
-	eventually(t, 3*time.Minute, "the run does not end", func() bool {
-		if err := json.Unmarshal([]byte(p.baas("status", run, "--output", "json")), &state); err != nil {
-			t.Fatal(err)
-		}
-		return state.Status.Final()
-	})
-	if state.Status != api.StatusSucceeded {
-		t.Errorf("the run ended as %s: %s", state.Status, state.Reason)
-	}
+	p.succeeds(run)
 	process := make(map[string]string)
 	for _, words := range l.lines(t) {
 		what, task, pid := words[0], words[1], words[2]

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -143,11 +142,7 @@ func durable(t *testing.T, s storage.Store, segments []storage.Info) map[string]
 		if err != nil {
 			t.Fatal(err)
 		}
-		for raw, err := range r.Values(t.Context(), 0, r.Len()) {
-			var one tasklet.Result
-			if err == nil {
-				err = json.Unmarshal(raw, &one)
-			}
+		for one, err := range lines.As[tasklet.Result](r.Values(t.Context(), 0, r.Len())) {
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -239,16 +234,7 @@ func TestKillThePlatformOfManyPartitions(t *testing.T) {
 		}
 		p.start()
 	}
-	var state api.RunState
-	eventually(t, 3*time.Minute, "the run does not end", func() bool {
-		if err := json.Unmarshal([]byte(p.baas("status", id, "--output", "json")), &state); err != nil {
-			t.Fatal(err)
-		}
-		return state.Status.Final()
-	})
-	if state.Status != api.StatusSucceeded {
-		t.Errorf("the run ended as %s: %s", state.Status, state.Reason)
-	}
+	p.succeeds(id)
 	onceEach(t, l, muchSize)
 }
 

@@ -3,6 +3,7 @@ package e2e
 import (
 	"bufio"
 	"bytes"
+	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/baas-batch/baas/api"
 	"github.com/baas-batch/baas/tests/harness"
 )
 
@@ -97,6 +99,21 @@ func (p *upProcess) baas(args ...string) string {
 		p.t.Fatalf("baas %s: %v\n%s%s", strings.Join(args, " "), err, out, stderr.Bytes())
 	}
 	return strings.TrimSpace(string(out))
+}
+
+// succeeds waits for the end of a run, which must be a good one.
+func (p *upProcess) succeeds(run string) {
+	p.t.Helper()
+	var state api.RunState
+	eventually(p.t, 3*time.Minute, "the run does not end", func() bool {
+		if err := json.Unmarshal([]byte(p.baas("status", run, "--output", "json")), &state); err != nil {
+			p.t.Fatal(err)
+		}
+		return state.Status.Final()
+	})
+	if state.Status != api.StatusSucceeded {
+		p.t.Errorf("the run ended as %s: %s", state.Status, state.Reason)
+	}
 }
 
 // eventually waits for a condition.

@@ -3,7 +3,6 @@ package fault
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"slices"
 	"strconv"
 	"strings"
@@ -88,11 +87,7 @@ func results(ctx context.Context, s storage.Store, ref tasklet.LinesRef, to func
 	if err != nil {
 		return err
 	}
-	for raw, err := range r.Values(ctx, 0, r.Len()) {
-		var one tasklet.Result
-		if err == nil {
-			err = json.Unmarshal(raw, &one)
-		}
+	for one, err := range lines.As[tasklet.Result](r.Values(ctx, 0, r.Len())) {
 		if err != nil {
 			return err
 		}

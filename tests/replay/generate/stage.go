@@ -117,7 +117,7 @@ func onlyFirstKilled(_ api.LaunchInput, p api.LaunchPartition) tasklet.Result {
 func rangeResult(in api.LaunchInput, outcome func(api.LaunchInput, api.LaunchPartition) tasklet.Result) *api.RangeResult {
 	r := in.Range
 	result := &api.RangeResult{Tasks: 1, Manifest: tasklet.LinesRef{
-		Key: api.ManifestKey(api.StepPrefix(in.App, in.Run, in.Step), in.Step, r.First), Size: 1, N: r.Count}}
+		Key: api.ManifestKey(api.StepPrefix(in.App, in.Run, in.Step), in.Step, r.First, 1), Size: 1, N: r.Count}}
 	if r.Count <= 10 {
 		result.Outputs = map[string][]json.RawMessage{}
 	}
