@@ -37,6 +37,11 @@ const (
 	executorMemory        = "memory: executor"
 	placementPass         = "placement: one pass"
 	ourStorage, bareFiles = "storage: ours", "storage: files and HTTP"
+	sharedAgents          = "sharing: trace"
+	killNothing           = "kill: nothing"
+	killLeader            = "kill: leader"
+	killExecutor          = "kill: executor"
+	killPlatform          = "kill: platform"
 )
 
 var figures = append([]figure{
@@ -60,13 +65,26 @@ var figures = append([]figure{
 	{"storage", "get from the file store", "MB/s", value{ourStorage, "get"}, value{bareFiles, "get"}, "file copy", 0, true},
 	{"storage", "upload by signed URL", "MB/s", value{ourStorage, "upload"}, value{bareFiles, "upload"}, "raw HTTP", 0, true},
 	{"storage", "download by signed URL", "MB/s", value{ourStorage, "download"}, value{bareFiles, "download"}, "raw HTTP", 0, true},
+	{"sharing", "sharing, peak: cost", "h", value{sharedAgents, "peak shared cost"}, value{sharedAgents, "peak own cost"}, "own machines", 0, false},
+	{"sharing", "sharing, peak: utilisation", "%", value{sharedAgents, "peak shared used"}, value{sharedAgents, "peak own used"}, "own machines", 0, true},
+	{"sharing", "sharing, peak: makespan", "h", value{sharedAgents, "peak shared makespan"}, value{sharedAgents, "peak own makespan"}, "own machines", 0, false},
+	{"sharing", "sharing, 95 %: cost", "h", value{sharedAgents, "95 shared cost"}, value{sharedAgents, "95 own cost"}, "own machines", 0, false},
+	{"sharing", "sharing, 95 %: utilisation", "%", value{sharedAgents, "95 shared used"}, value{sharedAgents, "95 own used"}, "own machines", 0, true},
+	{"sharing", "sharing, 95 %: makespan", "h", value{sharedAgents, "95 shared makespan"}, value{sharedAgents, "95 own makespan"}, "own machines", 0, false},
+	{kill, "leader killed", "s", value{killLeader, "time"}, value{killNothing, "time"}, "none killed", 0, false},
+	{kill, "executor killed", "s", value{killExecutor, "time"}, value{killNothing, "time"}, "none killed", 0, false},
+	{kill, "executor killed: again", "", value{killExecutor, "again"}, value{}, "", 0, false},
+	{kill, "platform killed", "s", value{killPlatform, "time"}, value{killNothing, "time"}, "none killed", 0, false},
 }, curveFigures()...)
 
 // curve is the group that gives tasks per second over the number of partitions.
 const curve = "curve"
 
+// kill is the group in which something dies.
+const kill = "kill"
+
 // extras are groups that take long and are measured when asked for.
-var extras = []string{"million", curve}
+var extras = []string{"million", kill, curve}
 
 // curveSizes are the numbers of partitions of the curve.
 var curveSizes = []int{100, 1000, 10_000, 100_000}

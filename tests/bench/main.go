@@ -53,6 +53,7 @@ func program() *cli.App {
 			&cli.IntFlag{Name: "million", Value: 1_000_000, Usage: "partitions of the large step"},
 			&cli.IntFlag{Name: "flows", Value: 1000, Usage: "flows that are started at once"},
 			&cli.IntFlag{Name: "tasks", Value: 200, Usage: "tasks with an executor each"},
+			&cli.IntFlag{Name: "kills", Value: 100_000, Usage: "partitions of the step in which something is killed"},
 			&cli.StringFlag{Name: "dir", Usage: "`DIRECTORY` on the disk to measure on", DefaultText: "the system's for temporary files"},
 			&cli.StringFlag{Name: "json", Usage: "write all that was measured to `FILE`"},
 			&cli.StringFlag{Name: "plot", Usage: "draw it into `FILE` (SVG)"},
@@ -66,7 +67,7 @@ func bench(c *cli.Context) error {
 	if c.Args().Present() {
 		return fmt.Errorf("unexpected argument %q", c.Args().First())
 	}
-	for _, name := range []string{"runs", "size", "million", "flows", "tasks"} {
+	for _, name := range []string{"runs", "size", "million", "flows", "tasks", "kills"} {
 		if c.Int(name) < 1 {
 			return fmt.Errorf("--%s must be at least 1", name)
 		}
@@ -88,7 +89,7 @@ func bench(c *cli.Context) error {
 	}
 	b := &bencher{
 		figures: chosen, runs: c.Int("runs"), dir: dir, progress: newProgress(os.Stderr),
-		job: job{Sizes: Sizes{c.Int("size"), c.Int("million"), c.Int("flows"), c.Int("tasks")}},
+		job: job{Sizes: Sizes{c.Int("size"), c.Int("million"), c.Int("flows"), c.Int("tasks"), c.Int("kills")}},
 	}
 	if name := c.String("profile"); name != "" {
 		if b.job.Profile, err = filepath.Abs(name); err != nil {

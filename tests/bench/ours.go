@@ -44,11 +44,17 @@ type bed struct {
 
 // onPlatform starts a platform, measures and stops it.
 func onPlatform(ctx context.Context, j job, measure func(*bed) (Sample, error)) (s Sample, err error) {
+	return onPlatformWith(ctx, j, func(*platform.Config) {}, measure)
+}
+
+// onPlatformWith is onPlatform with other settings.
+func onPlatformWith(ctx context.Context, j job, change func(*platform.Config), measure func(*bed) (Sample, error)) (s Sample, err error) {
 	cfg := platform.Config{
 		Dir: filepath.Join(j.Dir, "data"), NoUI: true, Executor: j.Executor,
 		Logger:    slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
 		Scheduler: j.profileExecutor,
 	}
+	change(&cfg)
 	p, err := platform.Start(ctx, cfg)
 	if err != nil {
 		return nil, err
@@ -58,8 +64,10 @@ func onPlatform(ctx context.Context, j job, measure func(*bed) (Sample, error)) 
 		defer cancel()
 		err = errors.Join(err, p.Stop(stopping, false))
 	}()
-	if err := p.AwaitLeader(ctx); err != nil {
-		return nil, err
+	if !cfg.NoWorker {
+		if err := p.AwaitLeader(ctx); err != nil {
+			return nil, err
+		}
 	}
 	return measure(&bed{job: j, platform: p, runs: starter.New(starter.Config{
 		Temporal: p.Client, Store: p.Store, Catalog: catalog.Catalog{}, ReadLive: mesos.ReadFile,

@@ -40,7 +40,7 @@ func measuredReport(tb testing.TB, list []figure) *Report {
 	r := &Report{
 		Machine: Machine{System: "linux/amd64", CPU: "A Processor With A Name", Cores: 128, MB: 512_000},
 		Go:      "go1.26.8", Began: time.Date(2026, 1, 31, 6, 0, 0, 0, time.UTC), Runs: 5,
-		Sizes: Sizes{10_000, 1_000_000, 1000, 200},
+		Sizes: Sizes{10_000, 1_000_000, 1000, 200, 100_000},
 	}
 	for _, f := range list {
 		r.add(f, samples)
@@ -167,7 +167,7 @@ func TestChoose(t *testing.T) {
 	}{
 		{only: []string{"gap"}, want: []string{"gap"}},
 		{only: []string{"storage", "million"}, want: []string{"million", "storage"}},
-		{want: []string{"steps", "partitions", "flows", "gap", "memory", "placement", "storage"}},
+		{want: []string{"steps", "partitions", "flows", "gap", "memory", "placement", "storage", "sharing"}},
 		{full: true, want: groups()},
 	} {
 		list, err := choose(c.only, c.full, 10_000)

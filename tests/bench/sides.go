@@ -23,14 +23,17 @@ type Sizes struct {
 	Million    int `json:"million"` // partitions of the large step
 	Flows      int `json:"flows"`
 	Tasks      int `json:"tasks"` // with an executor each
+	Kills      int `json:"kills"` // partitions of the step in which something is killed
 }
 
 // job is what a side is told.
 type job struct {
 	Sizes
 	Side          string
+	Run           int    // from 0 on
 	Dir           string // of its own; gone afterwards
 	Executor      string // binary of the platform
+	Program       string // baas, beside it; only where it is needed
 	SmallExecutor string // binary of the bare Mesos floor
 	Profile       string // directory for profiles; empty: none
 }
@@ -64,6 +67,11 @@ var sides = map[string]func(context.Context, job) (Sample, error){
 	placementPass:  measurePlacement,
 	ourStorage:     measureStorage,
 	bareFiles:      measureFiles,
+	sharedAgents:   measureSharing,
+	killNothing:    measureNoKill,
+	killLeader:     measureLeaderKill,
+	killExecutor:   measureExecutorKill,
+	killPlatform:   measurePlatformKill,
 }
 
 // measurement finds what a side measures.
@@ -86,7 +94,7 @@ const stopTime = time.Minute
 // side has a process of its own measure a side.
 func (b *bencher) side(ctx context.Context, name string, run int) (s Sample, err error) {
 	j := b.job
-	j.Side = name
+	j.Side, j.Run = name, run
 	if j.Dir, err = os.MkdirTemp(b.dir, "side-"); err != nil {
 		return nil, err
 	}
@@ -154,15 +162,20 @@ func serve(ctx context.Context, raw string) error {
 	return json.NewEncoder(os.Stdout).Encode(s)
 }
 
-// build builds the executors of both sides, as they are released: static. The
-// platform's can write profiles only if they are wanted.
+// build builds the executors of both sides and, if it is needed, baas, as they are
+// released: static. The platform's executors can write profiles only if they are wanted.
 func (b *bencher) build(ctx context.Context) error {
 	b.job.Executor = filepath.Join(b.dir, "baas-executor")
 	b.job.SmallExecutor = filepath.Join(b.dir, "small-executor")
-	for output, pkg := range map[string]string{
+	programs := map[string]string{
 		b.job.Executor:      "cmd/baas-executor",
 		b.job.SmallExecutor: "tests/bench/executor",
-	} {
+	}
+	if slices.ContainsFunc(b.figures, func(f figure) bool { return f.group == kill }) {
+		b.job.Program = filepath.Join(b.dir, "baas")
+		programs[b.job.Program] = "cmd/baas"
+	}
+	for output, pkg := range programs {
 		args := []string{"build", "-trimpath", "-ldflags", "-s -w", "-o", output}
 		if b.job.Profile != "" {
 			args = append(args, "-tags", "profile")

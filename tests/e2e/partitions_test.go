@@ -14,9 +14,7 @@ import (
 
 	"github.com/baas-batch/baas/api"
 	"github.com/baas-batch/baas/starter"
-	"github.com/baas-batch/baas/storage"
-	"github.com/baas-batch/baas/tasklet"
-	"github.com/baas-batch/baas/tasklet/lines"
+	"github.com/baas-batch/baas/tests/harness"
 )
 
 // squares has one of 500 partitions fail at its first attempt.
@@ -83,8 +81,10 @@ func TestManyPartitions(t *testing.T) {
 	if events := historyLength(t, p, r); events > 150 {
 		t.Errorf("the run has %d events", events)
 	}
-	if tasks := len(segmentsBefore(t, p.store, last, "square", time.Now())); tasks > n/2 {
-		t.Errorf("%d partitions took %d segments", n, tasks)
+	segments, err := harness.SegmentsBefore(t.Context(), p.store, last, "square", time.Now())
+	do(t, err)
+	if len(segments) > n/2 {
+		t.Errorf("%d partitions took %d segments", n, len(segments))
 	}
 	for number, want := range map[int]string{
 		0: "partition 0, attempt 1\n", 1234: "partition 1234, attempt 1\n",
@@ -116,42 +116,6 @@ func historyLength(t *testing.T, p target, r client.WorkflowRun) (n int) {
 		n++
 	}
 	return n
-}
-
-// segmentsBefore gives the segments of a step that were stored before a moment.
-func segmentsBefore(t *testing.T, s storage.Store, r starter.Run, step string, moment time.Time) (found []storage.Info) {
-	t.Helper()
-	prefix := api.StepPrefix(r.App, r.Run, step) + "segments/"
-	for info, err := range storage.All(t.Context(), s, storage.ListOptions{Prefix: prefix}) {
-		if err != nil {
-			t.Fatal(err)
-		}
-		if info.Modified.Before(moment) {
-			found = append(found, info)
-		}
-	}
-	return found
-}
-
-// durable gives the partitions that had ended well, with their results in storage.
-func durable(t *testing.T, s storage.Store, segments []storage.Info) map[string]bool {
-	t.Helper()
-	done := map[string]bool{}
-	for _, info := range segments {
-		r, err := lines.Open(t.Context(), storage.Section(s, info.Key), info.Size)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for one, err := range lines.As[tasklet.Result](r.Values(t.Context(), 0, r.Len())) {
-			if err != nil {
-				t.Fatal(err)
-			}
-			if one.Outcome == tasklet.Succeeded {
-				done[strconv.Itoa(one.Partition)] = true
-			}
-		}
-	}
-	return done
 }
 
 // much is a step of so many small partitions that something can die in its middle.
@@ -196,7 +160,10 @@ func TestKillTheExecutorOfManyPartitions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stored := durable(t, p.store, segmentsBefore(t, p.store, now, "work", time.Now()))
+	segments, err := harness.SegmentsBefore(t.Context(), p.store, now, "work", time.Now())
+	do(t, err)
+	stored, err := harness.Done(t.Context(), p.store, segments)
+	do(t, err)
 	executor.kill(t)
 	last := succeeded(t, p, r, patience)
 	s, _ := last.Step("work")
@@ -208,7 +175,7 @@ func TestKillTheExecutorOfManyPartitions(t *testing.T) {
 		switch n := ran[word]; {
 		case n == 0:
 			t.Errorf("partition %d never ran", i)
-		case n > 1 && stored[word]:
+		case n > 1 && stored[i]:
 			t.Errorf("partition %d ran %d times, and its result had been stored", i, n)
 		case n > 1:
 			again++
