@@ -3,6 +3,7 @@ package placement
 import (
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"syscall"
 	"testing"
 )
@@ -103,6 +104,22 @@ func BenchmarkPass(b *testing.B) {
 			b.ReportMetric(float64(agents), "agents")
 			b.ReportMetric(100*tasks.Share(opened), "%tasks/opened")
 			b.ReportMetric(100*taken.Share(opened), "%taken/opened")
+		})
+	}
+}
+
+// How one pass grows with the agents and the tasks that wait, ten for each.
+func BenchmarkPassOver(b *testing.B) {
+	for _, agents := range []int{100, 1000, 10_000} {
+		b.Run(strconv.Itoa(agents), func(b *testing.B) {
+			r := queued(farm(agents, 10*agents, 1.3))
+			var p Placer
+			p.Place(r)
+			began := cpuTime(b)
+			for b.Loop() {
+				p.Place(r)
+			}
+			b.ReportMetric(float64(cpuTime(b)-began)/float64(b.N), "cpu-ns/op")
 		})
 	}
 }

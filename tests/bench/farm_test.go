@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,6 +24,8 @@ import (
 type farm struct {
 	tb     testing.TB
 	master *master.Master
+
+	acks atomic.Int64 // of updates
 
 	mu      sync.Mutex
 	starts  []start
@@ -220,6 +223,8 @@ func (p *plot) ShutdownExecutor(framework mesos.FrameworkID, executor mesos.Exec
 
 func (p *plot) Ping(bool) { p.farm.master.Pong(p.id) }
 
+func (p *plot) Acknowledge(mesos.FrameworkID, mesos.TaskID, []byte) { p.farm.acks.Add(1) }
+
 // The rest needs no answer here.
 
 func (p *plot) Reregistered(mesos.AgentID, []link.TaskRef)                   {}
@@ -228,4 +233,3 @@ func (p *plot) Drain(*mesos.DrainConfig)                                     {}
 func (p *plot) ShutdownFramework(mesos.FrameworkID)                          {}
 func (p *plot) UpdateFramework(mesos.FrameworkInfo)                          {}
 func (p *plot) FrameworkMessage(mesos.FrameworkID, mesos.ExecutorID, []byte) {}
-func (p *plot) Acknowledge(mesos.FrameworkID, mesos.TaskID, []byte)          {}

@@ -72,7 +72,8 @@ func bench(c *cli.Context) error {
 			return fmt.Errorf("--%s must be at least 1", name)
 		}
 	}
-	chosen, err := choose(c.StringSlice("only"), c.Bool("full"), c.Int("size"))
+	sizes := Sizes{c.Int("size"), c.Int("million"), c.Int("flows"), c.Int("tasks"), c.Int("kills")}
+	chosen, err := choose(c.StringSlice("only"), c.Bool("full"), sizes)
 	if err != nil {
 		return err
 	}
@@ -89,7 +90,7 @@ func bench(c *cli.Context) error {
 	}
 	b := &bencher{
 		figures: chosen, runs: c.Int("runs"), dir: dir, progress: newProgress(os.Stderr),
-		job: job{Sizes: Sizes{c.Int("size"), c.Int("million"), c.Int("flows"), c.Int("tasks"), c.Int("kills")}},
+		job: job{Sizes: sizes},
 	}
 	if name := c.String("profile"); name != "" {
 		if b.job.Profile, err = filepath.Abs(name); err != nil {
@@ -118,14 +119,14 @@ func write(c *cli.Context, r *Report) error {
 }
 
 // choose gives the figures of the named groups; without names all but the extras.
-func choose(only []string, full bool, size int) (chosen []figure, err error) {
+func choose(only []string, full bool, sizes Sizes) (chosen []figure, err error) {
 	for _, name := range only {
 		if !slices.Contains(groups(), name) {
 			return nil, fmt.Errorf("--only %s: there is %s", name, strings.Join(groups(), ", "))
 		}
 	}
 	for _, f := range figures {
-		if f.group == curve && !slices.ContainsFunc(curveSizes, func(n int) bool { return n <= 10*size && f.ours.side == curveSide(n) }) {
+		if f.line != nil && f.line.most != nil && f.at > f.line.most(sizes) {
 			continue
 		}
 		if slices.Contains(only, f.group) || len(only) == 0 && (full || !slices.Contains(extras, f.group)) {

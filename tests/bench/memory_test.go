@@ -44,6 +44,7 @@ func BenchmarkLeaderWaiting(b *testing.B) {
 					l.take(i)
 				}
 				l.await(activities.Load{Waiting: n})
+				l.awaitQuiet(n, 0)
 				l.report("wait", n)
 			}
 		})
@@ -69,6 +70,7 @@ func BenchmarkLeaderRunning(b *testing.B) {
 				s.farm.until("all tasks run", 8*time.Minute, func() bool { return len(s.farm.running) == n })
 				l.await(activities.Load{Placed: n})
 				b.ReportMetric(float64(n)/time.Since(begin).Seconds(), "placed/s")
+				l.awaitQuiet(2*n, n) // written ahead, and running
 				l.report("run", n)
 
 				s.temporal.forget()
@@ -129,6 +131,7 @@ type understudy struct {
 	fw      *mesos.Framework
 	cancel  context.CancelFunc
 	ended   chan struct{}
+	beats   int64 // of leaders before
 }
 
 type valid struct{}
@@ -137,7 +140,7 @@ func (valid) Confirm(context.Context) error { return nil }
 
 func (s *stage) lead(waiting, tasks int) *understudy {
 	s.Helper()
-	l := &understudy{stage: s, ended: make(chan struct{})}
+	l := &understudy{stage: s, ended: make(chan struct{}), beats: s.temporal.beats.Load()}
 	l.handoff = activities.New(activities.Config{
 		Temporal: s.temporal, Store: s.store, Leader: "bench", Framework: "bench",
 		Leading: func() bool { return true }, MaxWaiting: waiting, MaxTasks: tasks,
@@ -184,6 +187,21 @@ func (l *understudy) await(want activities.Load) {
 	for deadline := time.Now().Add(8 * time.Minute); l.handoff.Load() != want; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			l.Fatalf("a load of %+v, want %+v", l.handoff.Load(), want)
+		}
+	}
+}
+
+// awaitQuiet waits until this leader has made so many heartbeats, and updates are
+// acknowledged: what is on its way needs memory, but not for long.
+func (l *understudy) awaitQuiet(beats, acks int) {
+	l.Helper()
+	for deadline := time.Now().Add(8 * time.Minute); ; time.Sleep(5 * time.Millisecond) {
+		made, sent := l.temporal.beats.Load()-l.beats, l.farm.acks.Load()
+		if made >= int64(beats) && sent >= int64(acks) {
+			return
+		}
+		if time.Now().After(deadline) {
+			l.Fatalf("%d of %d heartbeats, %d of %d acknowledgements", made, beats, sent, acks)
 		}
 	}
 }

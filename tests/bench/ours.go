@@ -165,7 +165,11 @@ func measureSteps(ctx context.Context, j job) (Sample, error) {
 }
 
 func measurePartitions(ctx context.Context, j job, n int) (Sample, error) {
-	return onPlatform(ctx, j, func(b *bed) (Sample, error) {
+	return measurePartitionsOn(ctx, j, n, func(*platform.Config) {})
+}
+
+func measurePartitionsOn(ctx context.Context, j job, n int, change func(*platform.Config)) (Sample, error) {
+	return onPlatformWith(ctx, j, change, func(b *bed) (Sample, error) {
 		app, err := b.load("partitions", "  work:\n"+
 			"    for_each: {from: 1, to: '${{ params.count }}'}\n    run: ["+noop+"]\n")
 		if err != nil {

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strconv"
 )
 
 // Sizes of the plot, in pixels.
@@ -16,7 +17,7 @@ const (
 	barWidth   = 470 // for ratios from 1/extent to extent times the goal
 	lineHeight = 26
 	curveTop   = 30 // above the curve: its title
-	curveHigh  = 300
+	curveHigh  = 240
 )
 
 // extent is how far from its goal a bar can show a figure, either way.
@@ -43,12 +44,14 @@ const style = `text{font:13px sans-serif;fill:#222} .met{fill:#3a7d44} .missed{f
 .spread{stroke:#222;stroke-width:1} .grid{stroke:#ddd} .floor{stroke:#777;stroke-dasharray:6 4} .curve{fill:none;stroke:#2b5c9e;stroke-width:2}
 .dot{fill:#2b5c9e} .paper{fill:#fff}`
 
-// plotted draws a report: a bar for each figure that has a goal, and tasks per second
-// over partitions where the curve was measured.
+// plotted draws a report: a bar for each figure that has a goal, and the curves that
+// were measured.
 func plotted(r *Report) []byte {
 	var body drawing
 	y := body.bars(r, 0)
-	y = body.curve(r, y)
+	for _, l := range curves {
+		y = body.curve(l, r, y)
+	}
 	var d drawing
 	fmt.Fprintf(&d, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %.0f" width="%[1]d" height="%.0[2]f">`+"\n", plotWidth, y)
 	d.WriteString("<style>" + style + "</style>\n")
@@ -68,6 +71,9 @@ func (r Result) reach(v float64) float64 {
 
 // bars draws from y downwards and gives where it ends.
 func (d *drawing) bars(r *Report, y float64) float64 {
+	if !slices.ContainsFunc(r.Figures, func(f Result) bool { return f.Met != nil }) {
+		return y
+	}
 	at := func(reach float64) float64 {
 		exponent := math.Log(min(max(reach, 1/extent), extent)) / math.Log(extent)
 		return labelWidth + barWidth/2*(1+exponent)
@@ -115,53 +121,52 @@ func anchorOf(i, n int) string {
 	}
 }
 
-// curve draws tasks per second over partitions, both by powers of ten, with the floors
-// that were measured beside it.
-func (d *drawing) curve(r *Report, y float64) float64 {
-	var sizes, rates []float64
+// curve draws a line's values over its sizes, both by powers of ten, with the floors
+// that were measured beside those of partitions.
+func (d *drawing) curve(l line, r *Report, y float64) float64 {
+	var sizes, values []float64
 	floors := map[string]float64{}
 	low, high := math.Inf(1), 0.0
 	see := func(v float64) { low, high = min(low, v), max(high, v) }
 	for _, f := range r.Figures {
-		switch f.Group {
-		case curve:
-			sizes = append(sizes, float64(curveSizes[len(sizes)]))
-			rates = append(rates, f.Our.Median)
+		switch {
+		case f.Of == l.of:
+			sizes, values = append(sizes, float64(f.At)), append(values, f.Our.Median)
 			see(f.Our.Median)
-		case "partitions":
+		case f.Group == l.of && f.Their != nil:
 			floors[f.Floor] = f.Their.Median
 			see(f.Their.Median)
 		}
 	}
-	if len(sizes) < 2 {
+	if len(sizes) < 2 || low <= 0 {
 		return y
 	}
 	y += curveTop
-	low, high = math.Floor(math.Log10(low)), math.Ceil(math.Log10(high))
+	low, high = math.Floor(math.Log10(low)), math.Ceil(math.Log10(high)+1e-9)
 	left, right := 80.0, plotWidth-120.0
 	x := func(n float64) float64 {
 		first, last := math.Log10(sizes[0]), math.Log10(sizes[len(sizes)-1])
 		return left + (right-left)*(math.Log10(n)-first)/(last-first)
 	}
-	up := func(rate float64) float64 { return y + curveHigh*(high-math.Log10(rate))/(high-low) }
-	d.text(left, y-12, "start", "tasks per second over partitions of a step")
+	up := func(v float64) float64 { return y + curveHigh*(high-math.Log10(v))/(high-low) }
+	d.text(left, y-12, "start", l.title)
 	for e := low; e <= high; e++ {
 		d.line(left, up(math.Pow(10, e)), right, up(math.Pow(10, e)), "grid")
-		d.text(left-8, up(math.Pow(10, e))+4, "end", count(int(math.Pow(10, e))))
+		d.text(left-8, up(math.Pow(10, e))+4, "end", strconv.FormatFloat(math.Pow(10, e), 'f', -1, 64))
 	}
 	for _, name := range slices.Sorted(maps.Keys(floors)) {
-		rate := floors[name]
-		d.line(left, up(rate), right, up(rate), "floor")
-		d.text(right+6, up(rate)+4, "start", name)
+		v := floors[name]
+		d.line(left, up(v), right, up(v), "floor")
+		d.text(right+6, up(v)+4, "start", name)
 	}
 	d.WriteString(`<polyline class="curve" points="`)
 	for i, n := range sizes {
-		fmt.Fprintf(d, "%.1f,%.1f ", x(n), up(rates[i]))
+		fmt.Fprintf(d, "%.1f,%.1f ", x(n), up(values[i]))
 	}
 	d.WriteString(`"/>` + "\n")
 	for i, n := range sizes {
-		fmt.Fprintf(d, `<circle cx="%.1f" cy="%.1f" r="3.5" class="dot"/>`+"\n", x(n), up(rates[i]))
-		d.text(x(n), up(rates[i])+20, anchorOf(i, len(sizes)), number(rates[i]))
+		fmt.Fprintf(d, `<circle cx="%.1f" cy="%.1f" r="3.5" class="dot"/>`+"\n", x(n), up(values[i]))
+		d.text(x(n), up(values[i])+20, anchorOf(i, len(sizes)), number(values[i]))
 		d.text(x(n), y+curveHigh+20, "middle", count(int(n)))
 	}
 	return y + curveHigh + 40

@@ -53,6 +53,10 @@ type Result struct {
 	Goal    float64 `json:"goal,omitempty"` // none: nothing to reach
 	AtLeast bool    `json:"atLeast"`        // the goal is a least value, else a most
 	Met     *bool   `json:"met,omitempty"`  // by the median
+
+	// Of is what a point of a curve has At of.
+	Of string `json:"of,omitempty"`
+	At int    `json:"at,omitempty"`
 }
 
 func newReport(runs int, sizes Sizes) *Report {
@@ -83,6 +87,9 @@ func (r *Report) add(f figure, samples map[string][]Sample) {
 	out := Result{
 		Group: f.group, Name: f.Name, Unit: f.Unit, Floor: f.Floor, Goal: f.Goal, AtLeast: f.More,
 		Ours: valuesOf(samples, f.ours),
+	}
+	if f.line != nil {
+		out.Of, out.At = f.line.of, f.at
 	}
 	out.Our = spread(out.Ours)
 	reached := out.Our.Median

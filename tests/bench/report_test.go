@@ -160,6 +160,7 @@ func TestEachSideOfAFigureIsMeasured(t *testing.T) {
 }
 
 func TestChoose(t *testing.T) {
+	sizes := Sizes{10_000, 1_000_000, 1000, 200, 100_000}
 	for _, c := range []struct {
 		only []string
 		full bool
@@ -170,7 +171,7 @@ func TestChoose(t *testing.T) {
 		{want: []string{"steps", "partitions", "flows", "gap", "memory", "placement", "storage", "sharing"}},
 		{full: true, want: groups()},
 	} {
-		list, err := choose(c.only, c.full, 10_000)
+		list, err := choose(c.only, c.full, sizes)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -182,11 +183,16 @@ func TestChoose(t *testing.T) {
 			t.Errorf("%v %v: %v, want %v", c.only, c.full, got, c.want)
 		}
 	}
-	if _, err := choose([]string{"speed"}, false, 10_000); err == nil {
+	if _, err := choose([]string{"speed"}, false, sizes); err == nil {
 		t.Error("a name that nothing has was taken")
 	}
-	if list, err := choose([]string{curve}, false, 99); err != nil || len(list) != 1 {
-		t.Errorf("of the curve to 990 partitions: %v, %v", list, err)
+	all, err := choose([]string{curve}, false, sizes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sizes.Partitions, sizes.Flows = 99, 10
+	if list, err := choose([]string{curve}, false, sizes); err != nil || len(list) != len(all)-3-2 {
+		t.Errorf("of the curves to 990 partitions and 10 flows: %v, %v", list, err)
 	}
 }
 

@@ -76,9 +76,11 @@ var sides = map[string]func(context.Context, job) (Sample, error){
 
 // measurement finds what a side measures.
 func measurement(side string) (func(context.Context, job) (Sample, error), bool) {
-	for _, n := range curveSizes {
-		if side == curveSide(n) {
-			return func(ctx context.Context, j job) (Sample, error) { return measurePartitions(ctx, j, n) }, true
+	for _, l := range curves {
+		for _, n := range l.sizes {
+			if side == l.side(n) {
+				return func(ctx context.Context, j job) (Sample, error) { return l.at(ctx, j, n) }, true
+			}
 		}
 	}
 	m, ok := sides[side]
