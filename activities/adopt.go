@@ -77,7 +77,7 @@ func (e *entry) adopt() bool {
 			e.adoptAs(stands, details)
 			return true
 		}
-		e.log.Warn("cannot ask Temporal about a task's activity; trying again", "error", err)
+		e.log().Warn("cannot ask Temporal about a task's activity; trying again", "error", err)
 		select {
 		case <-e.h.ctx.Done():
 			return false
@@ -114,7 +114,7 @@ func (e *entry) adoptResults() {
 	}
 	err := e.loadResults()
 	if err != nil {
-		e.log.Warn("cannot look for results", "error", err)
+		e.log().Warn("cannot look for results", "error", err)
 	}
 	e.packs = slices.DeleteFunc(e.packs, func(p *pack) bool { return p.phase == phaseHeld && e.finished(p.first) })
 	placed := 0
@@ -171,7 +171,7 @@ func (e *entry) giveBack(ctx context.Context, why string, pause time.Duration) {
 	err := e.h.cfg.Temporal.CompleteActivity(ctx, e.token, nil, temporal.NewApplicationErrorWithOptions(
 		why, handedBack, temporal.ApplicationErrorOptions{NextRetryDelay: pause, Category: temporal.ApplicationErrorCategoryBenign}))
 	if err != nil {
-		e.log.Debug("hand an attempt back", "error", err)
+		e.log().Debug("hand an attempt back", "error", err)
 	}
 	e.token = nil
 }

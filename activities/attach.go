@@ -26,7 +26,7 @@ func (e *entry) attach(in api.LaunchInput, details api.Details, token []byte, tr
 	e.token, e.lapsed = token, false
 	e.between = false
 	if e.in == nil {
-		e.in = &in
+		e.in = newInput(in)
 		e.prefix = api.StepPrefix(in.App, in.Run, in.Step)
 		e.attempt, e.total = in.Attempt, partitionsOf(&in)
 	}
@@ -39,7 +39,7 @@ func (e *entry) attach(in api.LaunchInput, details api.Details, token []byte, tr
 	// details starts from nothing.
 	if tries > 1 || details.Total > 0 || len(e.packs) > 0 {
 		if err := e.loadResults(); err != nil {
-			e.log.Warn("cannot look for results; trying again", "error", err)
+			e.log().Warn("cannot look for results; trying again", "error", err)
 			e.later(e.h.cfg.RetryPause, func() { e.attach(in, details, token, tries) })
 			return
 		}
@@ -71,7 +71,7 @@ func (e *entry) adoptDetails(d api.Details) {
 			if !e.adoptMembers(p, t) {
 				continue
 			}
-		} else if t.Generation < e.generations[t.First] || e.holds(t.First) || e.finished(t.First) {
+		} else if t.Generation < e.generations.of(t.First) || e.holds(t.First) || e.finished(t.First) {
 			continue
 		}
 		e.use(t.First, t.Generation)
@@ -131,8 +131,8 @@ func (e *entry) askMesos() {
 }
 
 // partition finds a partition of a plain step in the input; nil if it is not there.
-func (e *entry) partition(index int) *api.LaunchPartition {
-	i, ok := slices.BinarySearchFunc(e.in.Partitions, index, func(p api.LaunchPartition, index int) int {
+func (e *entry) partition(index int) *partitionInput {
+	i, ok := slices.BinarySearchFunc(e.in.Partitions, index, func(p partitionInput, index int) int {
 		return cmp.Compare(p.Index, index)
 	})
 	if !ok {
@@ -185,10 +185,9 @@ func (e *entry) submit(p *pack) {
 		ID:        e.taskID(p),
 		Name:      name,
 		Owner:     e.in.Owner,
-		Priority:  -rankOf(e.in).priority, // 1 is the highest
+		Priority:  -rankOf(&e.in.LaunchInput).priority, // 1 is the highest
 		Resources: e.resources(), Limits: e.limits(), Constraints: e.constraints(),
 		Executor: mesos.ExecutorSpec{Owner: e.in.Owner, Image: e.in.Image, Isolation: cmp.Or(l.isolation(), e.in.Isolation), URIs: uris(e.in.Fetch), Volumes: volumes(e.in.Volumes)},
-		Labels:   map[string]string{"baas_run": e.in.Run, "baas_step": e.in.Step},
 		Grace:    e.in.Grace, AvoidAgents: l.avoid(), Submitted: time.Now(),
 		Preemptible: e.in.Preemptible, Timeout: e.in.Timeout,
 		Reads: e.reads(p),
@@ -309,5 +308,5 @@ func (e *entry) settleAs(r tasklet.Result) {
 		e.ranged.decide(r)
 		return
 	}
-	e.results[r.Partition] = r
+	put(&e.results, r.Partition, r)
 }

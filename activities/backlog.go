@@ -187,7 +187,7 @@ func (e *entry) weigh(arrived int) {
 	}
 	// Between two attempts it does not count: the attempt to come must find room.
 	if e.in != nil && !e.between && !e.orphan && !e.retired {
-		c.rank = rankOf(e.in)
+		c.rank = rankOf(&e.in.LaunchInput)
 		c.waiting = max(0, e.total-len(e.results)-c.placed)
 		c.whole = c.waiting == e.total && ended == 0 && e.returnable()
 		if e.ranged != nil {

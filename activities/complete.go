@@ -52,7 +52,7 @@ func (e *entry) complete() {
 		return
 	}
 	if err := e.tell(); err != nil {
-		e.log.Warn("cannot complete an activity; trying again", "error", err)
+		e.log().Warn("cannot complete an activity; trying again", "error", err)
 		e.retrying = true
 		e.later(e.h.cfg.RetryPause, func() {
 			e.retrying = false

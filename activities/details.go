@@ -68,16 +68,13 @@ func (e *entry) describe() (api.Details, bool) {
 	if e.ranged != nil {
 		d.Range = e.rangeDetail()
 	}
-	for first, generation := range e.generations {
+	for _, g := range e.generations {
 		if e.ranged != nil {
 			break // the sequence is in Range
 		}
 		// A first generation that is over needs no mention: its result says so.
-		if !inTasks[first] && (generation > 1 || !e.finished(first)) {
-			if d.Generations == nil {
-				d.Generations = make(map[int]int)
-			}
-			d.Generations[first] = generation
+		if !inTasks[g.first] && (g.last > 1 || !e.finished(g.first)) {
+			put(&d.Generations, g.first, g.last)
 		}
 	}
 	for _, first := range slices.Sorted(maps.Keys(e.losses)) {
@@ -107,7 +104,7 @@ func (e *entry) adoptLosses(d api.Details) {
 				l.places = append(l.places, api.AgentDetail{ID: d.Agents[i].ID, Host: d.Agents[i].Host})
 			}
 		}
-		e.losses[one.First] = l
+		put(&e.losses, one.First, l)
 	}
 }
 

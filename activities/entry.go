@@ -21,7 +21,6 @@ import (
 type entry struct {
 	h   *Handoff
 	key tasklet.ActivityKey
-	log *slog.Logger
 
 	mu      sync.Mutex
 	mailbox []func()
@@ -29,14 +28,14 @@ type entry struct {
 
 	nextBeat atomic.Int64 // Unix nanoseconds; 0 for never
 
-	in      *api.LaunchInput // nil while Temporal has not handed the activity over
-	token   []byte           // of the attempt that did
+	in      *launchInput // nil while Temporal has not handed the activity over
+	token   []byte       // of the attempt that did
 	prefix  string
 	attempt int
 	total   int
 
 	packs       []*pack                 // in Mesos, or on their way there
-	generations map[int]int             // highest one used, by first partition; see use
+	generations generations             // used up
 	results     map[int]tasklet.Result  // of a plain step
 	ranged      *ranged                 // the partitions of a Range; nil for a plain step
 	joining     map[string]bool         // uploads whose parts are being joined, by ID
@@ -48,14 +47,14 @@ type entry struct {
 	acks        []mesos.Update // terminal updates that wait for their results to be noted
 	held        []mesos.Update // those whose results nobody else has: they wait for the completion
 
-	cancelled bool
+	notedAt   time.Time
 	reason    string // of the cancel
+	cancelled bool
 	// lapsed: no more heartbeats, so that Temporal hands the activity over again.
 	lapsed   bool
 	watching bool // over a lapsed activity
 	retrying bool // the completion
 	noting   bool // a heartbeat is to come soon; see noteSoon
-	notedAt  time.Time
 	// between: an attempt is yet to come, and must find room in the backlog.
 	between bool
 	// orphan: nobody waits for this activity any more; what runs is killed.
@@ -69,16 +68,24 @@ type entry struct {
 
 func newEntry(h *Handoff, key tasklet.ActivityKey) *entry {
 	return &entry{
-		h:           h,
-		key:         key,
-		log:         h.cfg.Logger.With("workflow", key.WorkflowID, "activity", key.ActivityID),
-		generations: make(map[int]int),
-		results:     make(map[int]tasklet.Result),
-		joining:     make(map[string]bool),
-		losses:      make(map[int]*loss),
-		ends:        make(map[string]mesos.Update),
-		since:       time.Now().UTC().Truncate(time.Second), // for people
+		h:     h,
+		key:   key,
+		since: time.Now().UTC().Truncate(time.Second), // for people
 	}
+}
+
+// log is made when it is needed: most entries have nothing to say.
+func (e *entry) log() *slog.Logger {
+	return e.h.cfg.Logger.With("workflow", e.key.WorkflowID, "activity", e.key.ActivityID)
+}
+
+// put sets an entry's value in a map that few entries need, and that is made with
+// the first one.
+func put[K comparable, V any](m *map[K]V, key K, value V) {
+	if *m == nil {
+		*m = make(map[K]V)
+	}
+	(*m)[key] = value
 }
 
 // post queues an event; false when the hand-off is closed.
@@ -191,9 +198,9 @@ func (e *entry) heartbeat() {
 	switch {
 	case err == nil:
 	case errors.Is(err, errNotHeard), errors.Is(err, errNotWanted), errors.Is(err, errCancelled):
-		e.log.Debug("heartbeat", "error", err)
+		e.log().Debug("heartbeat", "error", err)
 	default: // Temporal is not reached, or the leadership not confirmed
-		e.log.Debug("heartbeat; trying again", "error", err)
+		e.log().Debug("heartbeat; trying again", "error", err)
 		e.nextBeat.Store(time.Now().Add(e.h.cfg.RetryPause).UnixNano())
 	}
 }

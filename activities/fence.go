@@ -125,7 +125,7 @@ func (f *fences) check(e *entry) (reason string, again time.Time) {
 	var first *ghost // to name
 	for _, id := range slices.Sorted(maps.Keys(n.past.ghosts)) {
 		g := n.past.ghosts[id]
-		until, forever := g.blocks(e.in)
+		until, forever := g.blocks(&e.in.LaunchInput)
 		if !forever && !time.Now().Before(until) {
 			continue
 		}
@@ -140,7 +140,7 @@ func (f *fences) check(e *entry) (reason string, again time.Time) {
 		f.drop(n, e)
 		return "", again
 	}
-	return n.past.why(first, e.in), again
+	return n.past.why(first, &e.in.LaunchInput), again
 }
 
 // blocks tells until when a step has to wait for the task. One whose agent does

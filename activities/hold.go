@@ -25,7 +25,7 @@ func (e *entry) hold(p *pack, rest []int, why string, l *loss) {
 		Since:  time.Now().UTC().Truncate(time.Second),
 		Reason: cut("it was to run at most once and is lost, and nobody knows whether or how far it ran: "+why, maxHeldReason),
 	}
-	e.losses[rest[0]] = l
+	put(&e.losses, rest[0], l)
 	for _, first := range rest {
 		e.use(first, p.generation)
 		q := &pack{
@@ -33,7 +33,7 @@ func (e *entry) hold(p *pack, rest []int, why string, l *loss) {
 			phase: phaseHeld, state: heldState, held: held, agent: p.agent, executor: p.executor, logs: p.logs,
 		}
 		e.packs = append(e.packs, q)
-		e.log.Error("a task is held for a person", "task", e.taskID(q), "agent", p.agent.Host, "reason", held.Reason,
+		e.log().Error("a task is held for a person", "task", e.taskID(q), "agent", p.agent.Host, "reason", held.Reason,
 			"then", e.releaseCommand(q))
 	}
 	e.changed()

@@ -20,15 +20,15 @@ const (
 // reads are the large files that a task reads. Of a Range they are those that all
 // partitions read: the others are known when it has its place.
 func (e *entry) reads(p *pack) []mesos.Content {
-	var inputs map[string]json.RawMessage
-	if e.ranged != nil {
-		inputs = e.in.Range.Template.Inputs
-	} else if part := e.partition(p.first); part != nil {
-		inputs = part.Inputs
-	}
 	var all []mesos.Content
-	for _, value := range inputs {
-		all = large(all, value)
+	if e.ranged != nil {
+		for _, value := range e.in.Range.Template.Inputs {
+			all = large(all, value)
+		}
+	} else if part := e.partition(p.first); part != nil {
+		for _, in := range part.Inputs {
+			all = large(all, in.value)
+		}
 	}
 	return largest(all)
 }

@@ -65,10 +65,10 @@ func (e *entry) replace(p *pack, u mesos.Update, results []tasklet.Result) {
 		e.settleRest(p, outcome, verdict)
 		return
 	}
-	e.log.Warn("a task was lost; placing it again", "task", u.TaskID, "state", u.State, "reason", why,
+	e.log().Warn("a task was lost; placing it again", "task", u.TaskID, "state", u.State, "reason", why,
 		"losses", l.count, "alone", l.suspect)
 	next := &pack{first: rest[0], members: e.members(rest), attempt: p.attempt}
-	e.losses[next.first] = l
+	put(&e.losses, next.first, l)
 	e.packs = append(e.packs, next)
 	if l.count == 0 {
 		e.submit(next)

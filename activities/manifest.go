@@ -55,17 +55,17 @@ func (e *entry) merged(m *merger, err error) {
 	var absent *absentError
 	switch {
 	case errors.As(err, &absent):
-		e.log.Error("results that an executor has told of are not in storage", "partitions", len(absent.partitions))
+		e.log().Error("results that an executor has told of are not in storage", "partitions", len(absent.partitions))
 		r.absent++
 		for _, i := range absent.partitions {
-			if r.absent > e.h.cfg.MaxLosses || e.cancelled {
+			if r.absent > e.h.cfg.MaxLosses || e.cancelled || e.in == nil || e.in.AtMostOnce {
 				r.results = append(r.results, decided(i, tasklet.Platform, "its executor said that its result is in storage, and it is not"))
 			} else {
 				r.set(i, partWaits)
 			}
 		}
 	case err != nil:
-		e.log.Warn("cannot write a manifest; trying again", "error", err)
+		e.log().Warn("cannot write a manifest; trying again", "error", err)
 		e.later(e.h.cfg.RetryPause, func() { r.merging = false; e.advance() })
 		return
 	default:

@@ -53,7 +53,7 @@ func (e *entry) join(p *pack, m mesos.Message, key string, r tasklet.Request) {
 	for i, part := range r.Multipart.Complete {
 		parts[i] = storage.UploadPart{Number: part.Number, ETag: part.ETag}
 	}
-	e.joining[id] = true
+	put(&e.joining, id, true)
 	taskID := e.taskID(p)
 	started := e.h.start(func() {
 		ctx, cancel := context.WithTimeout(e.h.ctx, joinTimeout)

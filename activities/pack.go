@@ -1,6 +1,7 @@
 package activities
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -89,7 +90,7 @@ func (e *entry) use(first, generation int) {
 	if e.ranged != nil {
 		first = 0
 	}
-	e.generations[first] = max(e.generations[first], generation)
+	e.generations.use(first, generation)
 }
 
 // used is the highest generation that is used up.
@@ -97,5 +98,30 @@ func (e *entry) used(first int) int {
 	if e.ranged != nil {
 		first = 0
 	}
-	return e.generations[first]
+	return e.generations.of(first)
+}
+
+// generations are the highest ones used up, in the order of the first partitions.
+// Most activities have one task: a map would be a multiple of that in size.
+type generations []generation
+
+type generation struct{ first, last int }
+
+func (g generations) search(first int) (at int, found bool) {
+	return slices.BinarySearchFunc(g, first, func(one generation, first int) int { return cmp.Compare(one.first, first) })
+}
+
+func (g generations) of(first int) int {
+	if at, found := g.search(first); found {
+		return g[at].last
+	}
+	return 0
+}
+
+func (g *generations) use(first, last int) {
+	at, found := g.search(first)
+	if !found {
+		*g = slices.Insert(*g, at, generation{first: first})
+	}
+	(*g)[at].last = max((*g)[at].last, last)
 }

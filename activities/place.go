@@ -108,6 +108,7 @@ func (e *entry) place(ids []tasklet.TaskID, pl mesos.Placement) []mesos.Launch {
 		p.ports = portsOf(pl, e.taskID(p))
 		if launches[i].Err = trouble; trouble == nil {
 			launches[i].Data, launches[i].Err = e.launchData(p)
+			launches[i].Labels = map[string]string{"baas_run": e.in.Run, "baas_step": e.in.Step}
 		}
 		switch err := launches[i].Err; {
 		case err == nil:
@@ -191,7 +192,7 @@ func (e *entry) notLaunched(p *pack, err error) {
 		if e.ranged != nil && errors.Is(err, errDetailsFull) {
 			e.tooWide(p)
 		}
-		e.log.Warn("cannot launch yet; trying again", "task", e.taskID(p), "error", err)
+		e.log().Warn("cannot launch yet; trying again", "task", e.taskID(p), "error", err)
 		e.lost = err.Error()
 		e.later(e.h.cfg.RetryPause, func() { e.submit(p) })
 	}
@@ -221,7 +222,7 @@ func (e *entry) launchData(p *pack) ([]byte, error) {
 	if part == nil {
 		return nil, errNothingLeft
 	}
-	l.Partitions = []tasklet.Partition{e.partitionData(s, p, *part)}
+	l.Partitions = []tasklet.Partition{e.partitionData(s, p, part)}
 	l.Result = s.target(api.ResultKey(e.prefix, e.key.ActivityID, p.first, p.generation))
 	return encode(s, l)
 }
@@ -262,7 +263,7 @@ func (e *entry) launch(s *signer, p *pack) tasklet.Launch {
 	return l
 }
 
-func (e *entry) partitionData(s *signer, p *pack, part api.LaunchPartition) tasklet.Partition {
+func (e *entry) partitionData(s *signer, p *pack, part *partitionInput) tasklet.Partition {
 	d := tasklet.Partition{
 		Index:      part.Index,
 		Inputs:     make(map[string]tasklet.Input, len(part.Inputs)),
@@ -270,8 +271,8 @@ func (e *entry) partitionData(s *signer, p *pack, part api.LaunchPartition) task
 		Checkpoint: s.target(api.CheckpointKey(e.prefix, part.Index, p.attempt, p.generation)),
 		Outputs:    make(map[string]tasklet.Target),
 	}
-	for name, value := range part.Inputs {
-		d.Inputs[name] = s.input(value, slices.Contains(e.in.FileLists, name))
+	for _, in := range part.Inputs {
+		d.Inputs[in.name] = s.input(in.value, slices.Contains(e.in.FileLists, in.name))
 	}
 	for _, out := range e.in.Outputs {
 		if out.Type.IsFile() {

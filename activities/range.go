@@ -304,7 +304,7 @@ func (e *entry) attachRange(again bool) {
 	r := e.ranged
 	r.max = in.MaxDetails
 	if r.pace == nil {
-		r.pace = e.h.paces.enter(e.in)
+		r.pace = e.h.paces.enter(&e.in.LaunchInput)
 	}
 	if !again {
 		r.loaded = true
@@ -320,7 +320,7 @@ func (e *entry) attachRange(again bool) {
 func (e *entry) adoptRange(d api.RangeDetail, count int) {
 	if e.ranged == nil {
 		if count < 1 || count > maxRange {
-			e.log.Error("details of a range that cannot be", "partitions", count)
+			e.log().Error("details of a range that cannot be", "partitions", count)
 			count = min(max(count, 1), maxRange)
 		}
 		e.ranged = newRanged(d.First, count)

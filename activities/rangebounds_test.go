@@ -45,6 +45,35 @@ func TestRangePacksGrowWithTheirPace(t *testing.T) {
 	}
 }
 
+// Where very many tasks run, each is longer and tells less often what it has done.
+func TestRangeOnALargeCluster(t *testing.T) {
+	r := newRig(t)
+	r.deliver(rangeInput(0, maxRange), api.Details{}, 1)
+	r.next()
+	sizes := map[int]int{}
+	for _, placed := range []int{1, 1000, 10_000, 40_000} {
+		r.look(func(e *entry) {
+			e.ranged.pace.add(0.5, 1)
+			e.h.backlog.mu.Lock()
+			was := e.h.backlog.load.Placed
+			e.h.backlog.load.Placed = placed
+			e.h.backlog.mu.Unlock()
+			sizes[placed] = e.packSize(1)
+			e.h.backlog.mu.Lock()
+			e.h.backlog.load.Placed = was
+			e.h.backlog.mu.Unlock()
+		})
+	}
+	if want := (map[int]int{1: 10, 1000: 10, 10_000: 50, 40_000: 200}); !maps.Equal(sizes, want) {
+		t.Errorf("partitions of half a second in a pack, by tasks in place: %v, want %v", sizes, want)
+	}
+	for placed, want := range map[int]time.Duration{1: segmentEvery, 2000: segmentEvery, 160_000: 160 * time.Second} {
+		if d := every(placed); d != want {
+			t.Errorf("with %d tasks in place a segment every %s, want %s", placed, d, want)
+		}
+	}
+}
+
 // Nobody knows yet whether partitions take hours: each has a task of its own.
 func TestRangeBeginsWithSinglePartitions(t *testing.T) {
 	r := newRig(t, func(c *Config) { c.FirstPack = 0 })

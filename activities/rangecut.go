@@ -18,6 +18,9 @@ const (
 	packTime    = 5.0
 	minPackTime = 0.25
 	maxPack     = 4096 // partitions
+	// packRate is how many tasks of the framework are to end in a second: where so
+	// many have a place that more would, packs last longer.
+	packRate = 400.0
 	// maxRetryPack bounds packs whose partitions may each have a checkpoint.
 	maxRetryPack = 64
 	// maxSpans bounds the spans of partitions that details name of a pack: the
@@ -116,7 +119,8 @@ func (e *entry) packSize(attempt int) int {
 	size := func(lasts float64) int { return int(math.Ceil(min(lasts/seconds, float64(most)))) }
 	_, placed := e.split()
 	share := e.ranged.n[partWaits] / (2 * max(4, placed))
-	return max(1, min(size(packTime), max(share, size(minPackTime))))
+	lasts := max(packTime, float64(e.h.backlog.now().Placed)/packRate)
+	return max(1, min(size(lasts), max(share, size(minPackTime))))
 }
 
 // resize gives a pack that is about to be launched the size that suits now: while it
@@ -157,7 +161,7 @@ func (e *entry) trim(p *pack) bool {
 	if rest[0] != p.first {
 		if l := e.losses[p.first]; l != nil {
 			delete(e.losses, p.first)
-			e.losses[rest[0]] = l
+			put(&e.losses, rest[0], l)
 		}
 	}
 	p.members, p.first, p.over = e.members(rest), rest[0], nil
@@ -172,7 +176,7 @@ func (e *entry) divide(p *pack, rest []int, l *loss) {
 		part.alone, part.places = 0, slices.Clone(l.places)
 		pause := e.h.cfg.Backoff(max(1, l.count))
 		next := &pack{first: chunk[0], members: e.members(chunk), attempt: p.attempt, apart: time.Now().Add(pause)}
-		e.losses[next.first] = &part
+		put(&e.losses, next.first, &part)
 		e.packs = append(e.packs, next)
 		e.later(pause, e.cut)
 	}

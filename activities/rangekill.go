@@ -197,7 +197,7 @@ func (e *entry) order(p *pack, list []int) {
 		err = e.h.fw.Send(p.agent.ID, p.executor, data)
 	}
 	if err != nil {
-		e.log.Debug("order to kill partitions", "error", err)
+		e.log().Debug("order to kill partitions", "error", err)
 	}
 }
 

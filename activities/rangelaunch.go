@@ -24,6 +24,9 @@ const (
 	maxSegments    = 1_000_000
 	segmentEvery   = 2 * time.Second
 	segmentSize    = 16 << 20
+	// segmentRate is how many segments are to be stored in a second: where so many
+	// tasks have a place that it would be more, each stores less often.
+	segmentRate = 1000
 )
 
 // rangeData is the launch data of a pack. Here the inputs of its partitions are
@@ -39,7 +42,7 @@ func (e *entry) rangeData(s *signer, p *pack, l tasklet.Launch) ([]byte, error) 
 		maps.Copy(l.Env, template.Env)
 	}
 	l.Inputs = e.signInputs(s, template.Inputs)
-	l.Segments = &tasklet.Segments{Every: segmentEvery, Size: segmentSize}
+	l.Segments = &tasklet.Segments{Every: every(e.h.backlog.now().Placed), Size: segmentSize}
 	for n := range segmentTargets {
 		l.Segments.Targets = append(l.Segments.Targets, s.target(api.SegmentKey(e.prefix, e.key.ActivityID, p.first, p.generation, n)))
 	}
@@ -51,6 +54,11 @@ func (e *entry) rangeData(s *signer, p *pack, l tasklet.Launch) ([]byte, error) 
 		return nil, err
 	}
 	return data, nil
+}
+
+// every is the least time between two segments of a task, while so many have a place.
+func every(placed int) time.Duration {
+	return max(segmentEvery, time.Duration(placed)*time.Second/segmentRate)
 }
 
 // fill adds the partitions that are to run, and makes the pack consist of these.
@@ -165,7 +173,7 @@ func (e *entry) inputOf(partition int, name string) (json.RawMessage, error) {
 		if part == nil {
 			return nil, errNoPartition(partition)
 		}
-		return part.Inputs[name], nil
+		return part.get(name), nil
 	}
 	if value, ok := e.in.Range.Template.Inputs[name]; ok {
 		return value, nil

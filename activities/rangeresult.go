@@ -53,7 +53,7 @@ func (e *entry) looked(f found, err error) {
 	}
 	switch {
 	case err != nil:
-		e.log.Warn("cannot look for results; trying again", "error", err)
+		e.log().Warn("cannot look for results; trying again", "error", err)
 		e.later(e.h.cfg.RetryPause, e.load)
 		return
 	case e.in == nil && !e.cancelled:
@@ -289,7 +289,7 @@ func (e *entry) noteSoon() {
 			return
 		}
 		if err := errors.Join(e.flush(), e.beat()); err != nil {
-			e.log.Debug("results are not noted yet", "error", err)
+			e.log().Debug("results are not noted yet", "error", err)
 			e.noting = true
 			e.later(e.h.cfg.RetryPause, func() { e.noting = false; e.noteSoon() })
 		}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"go.temporal.io/sdk/activity"
@@ -94,7 +95,7 @@ func (e *entry) releaseHeld(in api.ReleaseInput, again bool) error {
 		err = e.settleReleased(p, in)
 	}
 	if err == nil {
-		e.log.Warn("a person has released a held task", "task", in.Activity, "partition", in.Partition,
+		e.log().Warn("a person has released a held task", "task", in.Activity, "partition", in.Partition,
 			"as", in.As, "by", in.By, "reason", in.Reason)
 	}
 	return err
@@ -121,7 +122,7 @@ func (e *entry) settleReleased(p *pack, in api.ReleaseInput) error {
 		return err
 	}
 	if e.ranged == nil {
-		e.results[p.first] = r
+		put(&e.results, p.first, r)
 	} else if err := e.takeHeld(p, object.Results); err != nil {
 		return err
 	}
@@ -203,12 +204,10 @@ func (e *entry) released(in api.ReleaseInput) (bool, error) {
 		return false, nil
 	}
 	p := e.find(in.Partition, in.Generation)
-	if !e.orphan {
-		placed := e.used(in.Partition) >= in.Generation && (e.ranged == nil || !e.finished(in.Partition))
-		return placed && (p == nil || p.phase == phasePausing), nil
+	if e.orphan || e.ranged != nil && e.finished(in.Partition) {
+		return e.h.laterResult(in)
 	}
-	later, err := e.h.laterResult(in)
-	return later, err
+	return e.used(in.Partition) >= in.Generation && (p == nil || p.phase == phasePausing), nil
 }
 
 // heldResult reads the result object of the task that a release is about.
@@ -233,7 +232,9 @@ func (h *Handoff) laterResult(in api.ReleaseInput) (bool, error) {
 			return true, nil
 		}
 	}
-	return false, nil
+	// Of a Range: a task that is to run at most once has one partition.
+	segments, err := listSegments(ctx, h.cfg.Store, in.Prefix, in.Activity, fmt.Sprintf("%d.", in.Partition))
+	return slices.ContainsFunc(segments, func(s segment) bool { return s.generation > in.Generation }), err
 }
 
 func notHeld(why string) error {

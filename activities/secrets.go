@@ -82,7 +82,7 @@ func (h *Handoff) lookUp(taskID, owner string, list []tasklet.Secret, r tasklet.
 // secretsWait shows, in the task's progress, that it waits for the provider.
 func (e *entry) secretsWait(p *pack, partition int, err error) {
 	if err != nil {
-		e.log.Warn("secrets cannot be had now; the executor asks again", "task", e.taskID(p), "error", err)
+		e.log().Warn("secrets cannot be had now; the executor asks again", "task", e.taskID(p), "error", err)
 		text := strings.ToValidUTF8(fmt.Sprintf("%s%.*s", secretsWaiting, maxSecretsWait, err), "")
 		if p.progress == nil {
 			p.progress = make(map[int]string)

@@ -316,7 +316,7 @@ func (e *entry) readTask(id tasklet.TaskID, p *pack) (results []tasklet.Result, 
 		})
 		switch {
 		case errors.Is(err, lines.ErrFormat), errors.Is(err, storage.ErrNotExist):
-			e.log.Warn("a segment cannot be read", "segment", s.key, "error", err)
+			e.log().Warn("a segment cannot be read", "segment", s.key, "error", err)
 		case err != nil:
 			return nil, err
 		}
@@ -338,7 +338,7 @@ func (e *entry) segment(p *pack, u mesos.Update, s *tasklet.Segment) {
 	default:
 		results, err := e.readTask(e.id(p.first, p.generation), p)
 		if err != nil {
-			e.log.Warn("cannot read a segment; trying again", "task", u.TaskID, "error", err)
+			e.log().Warn("cannot read a segment; trying again", "task", u.TaskID, "error", err)
 			e.stillThen(p, func() { e.segment(p, u, s) })
 			return
 		}

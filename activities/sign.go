@@ -148,7 +148,7 @@ func (e *entry) send(m mesos.Message, taskID string, grant tasklet.Grant) {
 		return
 	}
 	if err := e.h.fw.Send(m.AgentID, m.ExecutorID, order); err != nil {
-		e.log.Debug("grant", "error", err)
+		e.log().Debug("grant", "error", err)
 	}
 }
 
@@ -212,7 +212,7 @@ func (e *entry) granted(g tasklet.Grant, key string, err error) (tasklet.Grant, 
 		g.Error = err.Error()
 		return g, true
 	}
-	e.log.Warn("cannot answer an executor; it asks again", "key", key, "error", err)
+	e.log().Warn("cannot answer an executor; it asks again", "key", key, "error", err)
 	return g, false
 }
 

@@ -85,9 +85,13 @@ func (e *entry) old(id tasklet.TaskID, u mesos.Update) {
 		e.later(e.h.cfg.RetryPause, func() { e.update(id, u) })
 		return
 	case u.State.Live():
-		e.log.Info("killing a task that was given up before", "task", u.TaskID)
+		e.log().Info("killing a task that was given up before", "task", u.TaskID)
 		e.stray(u)
 		return
+	}
+	held := e.find(id.First, id.Generation)
+	if held != nil && held.phase != phaseHeld {
+		held = nil
 	}
 	results, stored, err := e.resultsOf(nil, id, u)
 	if err != nil && !errors.Is(err, storage.ErrNotExist) {
@@ -95,8 +99,9 @@ func (e *entry) old(id tasklet.TaskID, u mesos.Update) {
 		return
 	}
 	if len(results) > 0 && (e.ranged != nil || !e.finished(id.First)) {
-		// It ended well after all: what was put in its place is not needed.
-		e.takeOf(nil, id, results)
+		// It ended well after all: what was put in its place is not needed. How one
+		// ended that is held, counts in any case.
+		e.takeOf(held, id, results)
 		for _, p := range slices.Clone(e.packs) {
 			if len(e.unfinished(p)) == 0 && p.phase != phaseEnded && e.kill(p, 0) {
 				e.drop(p)
@@ -127,17 +132,21 @@ func (e *entry) live(p *pack, u mesos.Update) {
 
 // locate keeps where the task's sandbox is, and gives the executor's data.
 func (e *entry) locate(p *pack, u mesos.Update) (data tasklet.StatusData) {
-	if u.AgentID != "" {
-		p.agent.ID = u.AgentID
-	}
-	if u.ExecutorID != "" {
-		p.executor = u.ExecutorID
-	}
+	keep(&p.agent.ID, u.AgentID)
+	keep(&p.executor, u.ExecutorID)
 	data = e.statusData(u)
 	if data.Sandbox != "" {
 		p.agent.Sandbox, p.logs = data.Sandbox, data.Log
 	}
 	return data
+}
+
+// keep notes what an update says, if it says something new: equal strings of other
+// tasks share their bytes, those of an update are its own.
+func keep(known *string, said string) {
+	if said != "" && said != *known {
+		*known = said
+	}
 }
 
 // statusData reads what an executor says with an update.
@@ -146,7 +155,7 @@ func (e *entry) statusData(u mesos.Update) (data tasklet.StatusData) {
 		return data
 	}
 	if err := json.Unmarshal(u.Data, &data); err != nil {
-		e.log.Warn("status data of an executor", "task", u.TaskID, "error", err)
+		e.log().Warn("status data of an executor", "task", u.TaskID, "error", err)
 		return tasklet.StatusData{}
 	}
 	return data
@@ -201,7 +210,7 @@ func (e *entry) settle(p *pack, u mesos.Update) {
 	missing := errors.Is(err, storage.ErrNotExist)
 	switch {
 	case err != nil && !missing:
-		e.log.Warn("cannot look for a result; trying again", "task", u.TaskID, "error", err)
+		e.log().Warn("cannot look for a result; trying again", "task", u.TaskID, "error", err)
 		e.settleLater(p, u)
 		return
 	case missing && u.Reconciled() && ended(u.State):
@@ -228,7 +237,7 @@ func (e *entry) settle(p *pack, u mesos.Update) {
 	case e.in == nil && len(results) < p.count(), e.in == nil && e.anyLost(results):
 		// It must be placed again, and only Temporal knows with which input.
 		if !u.Reconciled() {
-			e.ends[u.TaskID] = u
+			put(&e.ends, u.TaskID, u)
 		}
 		e.lapse()
 	case e.in != nil:

@@ -1,12 +1,15 @@
 package executor
 
 import (
+	"bytes"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	mesos "github.com/mesos/mesos-go/api/v1/lib"
 
@@ -20,15 +23,16 @@ func BenchmarkPartitions(b *testing.B) {
 	for _, c := range noops() {
 		for _, packs := range []int{1, 2, 4} {
 			b.Run(fmt.Sprintf("%s/%d", c.name, packs), func(b *testing.B) {
-				r := newRig(b, setup{tune: productive, env: []string{testProfile + "=" + os.Getenv(testProfile)}})
-				first := c.pack(r, 50) // what happens once
+				r := newRig(b, setup{tune: productive, env: []string{"GOGC=40", testProfile + "=" + os.Getenv(testProfile)}})
+				bundle := r.bundle(tarGz(entry{name: "app.yaml"}, entry{name: "lib/x"}, entry{name: "run.sh"}))
+				first := c.pack(r, 50, bundle) // what happens once
 				r.launch(first)
 				r.ended(first)
 				var jobs []*tasklet.Launch
 				for i := range packs {
-					jobs = append(jobs, c.pack(r, (b.N+i)/packs))
+					jobs = append(jobs, c.pack(r, (b.N+i)/packs, bundle))
 				}
-				b.ReportAllocs()
+				own, children := r.cpu()
 				b.ResetTimer()
 				for _, l := range jobs {
 					r.launch(l)
@@ -38,6 +42,9 @@ func BenchmarkPartitions(b *testing.B) {
 				}
 				b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "partitions/s")
 				b.ReportMetric(r.peak(), "MB")
+				ownThen, childrenThen := r.cpu()
+				b.ReportMetric((ownThen-own).Seconds()*1e6/float64(b.N), "own-µs/op")
+				b.ReportMetric((childrenThen-children).Seconds()*1e6/float64(b.N), "children-µs/op")
 			})
 		}
 	}
@@ -91,10 +98,27 @@ func (c noop) fork() error {
 // productive has the paces of production.
 func productive(t *Tuning) { *t = DefaultTuning() }
 
-func (c noop) pack(r *rig, n int) *tasklet.Launch {
+func (c noop) pack(r *rig, n int, bundle tasklet.Source) *tasklet.Launch {
 	l := r.pack(c.shell, max(n, 1))
-	l.Args = c.args
+	l.Args, l.Bundle = c.args, &bundle
 	return l
+}
+
+// cpu is the CPU time of the executor, and of the children that it has reaped.
+func (r *rig) cpu() (own, children time.Duration) {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", r.cmd.Process.Pid))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	f := strings.Fields(string(data[bytes.LastIndexByte(data, ')')+1:]))
+	ticks := func(field int) time.Duration { // numbered as in proc(5)
+		n, err := strconv.Atoi(f[field-3])
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		return time.Duration(n) * time.Second / clockTick
+	}
+	return ticks(14) + ticks(15), ticks(16) + ticks(17)
 }
 
 // peak is the most memory that the executor has used, in MiB.

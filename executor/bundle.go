@@ -67,12 +67,15 @@ func (b *bundles) use(ctx context.Context, taskID string, partition int, src tas
 	}
 }
 
+// path is where a bundle is unpacked.
+func (b *bundles) path(digest string) string { return filepath.Join(b.dir, digest) }
+
 func (b *bundles) join(digest string) (entry *bundle, fetch bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	entry = b.entries[digest]
 	if entry == nil {
-		entry = &bundle{dir: filepath.Join(b.dir, digest), ready: make(chan struct{})}
+		entry = &bundle{dir: b.path(digest), ready: make(chan struct{})}
 		b.entries[digest] = entry
 		fetch = true
 	}
@@ -146,26 +149,7 @@ func (b *bundles) fetch(ctx context.Context, taskID string, partition int, src t
 	return nil
 }
 
-// linkBundle makes the bundle's files reachable by relative paths from a work
-// directory: a link for each entry at its top.
-func linkBundle(dir, work string, u user) error {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		link := filepath.Join(work, e.Name())
-		if err := os.Symlink(filepath.Join(dir, e.Name()), link); err != nil {
-			return err
-		}
-		if err := u.give(link); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func without(list []string, s string) []string {
+func without[T comparable](list []T, s T) []T {
 	kept := list[:0]
 	for _, v := range list {
 		if v != s {

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -15,20 +16,22 @@ import (
 type dirs struct {
 	base, work, inputs, outputs, checkpoint, tmp, state string
 
-	fresh dirState // what each was like when it was made
+	fresh  dirState // what each was like when it was made
+	links  links
+	linked dirState // work with its links
 }
 
 // all are those that belong to the partition's user.
-func (d dirs) all() []string {
+func (d *dirs) all() []string {
 	return []string{d.work, d.inputs, d.outputs, d.checkpoint, d.tmp, d.state}
 }
 
 // partition makes the directories of a partition.
-func (s *sandbox) partition(task string, u user) (d dirs, err error) {
-	if err := os.MkdirAll(task, 0o711); err != nil {
+func (s *sandbox) partition(parent string, u user) (d dirs, err error) {
+	if err := os.MkdirAll(parent, 0o711); err != nil {
 		return d, err
 	}
-	base, err := os.MkdirTemp(task, "p-")
+	base, err := os.MkdirTemp(parent, "p-")
 	if err != nil {
 		return d, err
 	}
@@ -53,7 +56,7 @@ func (s *sandbox) partition(task string, u user) (d dirs, err error) {
 }
 
 // give makes the directories another user's.
-func (d dirs) give(u user) error {
+func (d *dirs) give(u user) error {
 	for _, path := range d.all() {
 		if err := u.give(path); err != nil {
 			return err
@@ -68,32 +71,53 @@ const maxLeft = 16
 
 var errNotFresh = errors.New("directory is not as it was made")
 
-// clear makes the directories of a user as they were, once all processes of the
-// partition are gone. On some file systems making and removing them takes longer than
-// the command. When it fails, they must not be used again.
-func (d dirs) clear(u user) error {
+// clear makes the directories of a user as they were, but for the links, once all
+// processes of the partition are gone. On some file systems making and removing them
+// takes longer than the command. When it fails, they must not be used again.
+func (d *dirs) clear(u user) error {
 	// Nobody else's process of that user, which may have a name, writes into them now.
 	own := user{uid: uint32(os.Geteuid()), gid: uint32(os.Getegid()), switched: u.switched}
 	if err := d.give(own); err != nil {
 		return err
 	}
-	for _, path := range d.all() {
-		if err := inDir(path, d.clearOne); err != nil {
+	if err := inDir(d.work, d.clearWork); err != nil {
+		return err
+	}
+	for _, path := range d.all()[1:] {
+		if err := inDir(path, d.clearOther); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (d dirs) clearOne(dir int) error {
-	for range 2 { // the second look is to find nothing
-		names, err := entries(dir, maxLeft+1)
+func (d *dirs) clearWork(dir int) error {
+	if d.links.bundle == "" {
+		return d.clearOther(dir)
+	}
+	err := clearOne(dir, d.links, d.linked)
+	if errors.Is(err, errNotFresh) { // a link, perhaps
+		d.links = links{}
+		err = d.clearOther(dir)
+	}
+	return err
+}
+
+func (d *dirs) clearOther(dir int) error { return clearOne(dir, links{}, d.fresh) }
+
+// clearOne removes all from a directory but the links. These must all be there, and
+// the directory be as it was.
+func clearOne(dir int, keep links, was dirState) error {
+	for range 2 { // the second look is to find nothing to remove
+		names, err := entries(dir, maxLeft+len(keep.made)+1)
 		if err != nil {
 			return err
 		}
-		if len(names) == 0 {
+		found := len(names)
+		names = slices.DeleteFunc(names, func(name string) bool { return keep.intact(dir, name) })
+		if len(names) == 0 && found == len(keep.made) {
 			now, err := readDirState(dir)
-			if err == nil && now != d.fresh {
+			if err == nil && now != was {
 				err = errNotFresh
 			}
 			return err

@@ -1,11 +1,15 @@
 package executor
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	mesos "github.com/mesos/mesos-go/api/v1/lib"
 )
@@ -73,6 +77,173 @@ func TestDirectoryThatWasChanged(t *testing.T) {
 		if d.clear(user{}) == nil {
 			t.Errorf("%s: not seen", name)
 		}
+	}
+}
+
+// Links to a bundle stay from partition to partition while they are as they were made.
+func TestLinksOfAPack(t *testing.T) {
+	for name, s := range map[string]setup{"users": {}, "one user": asNobody(t)} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, s)
+			changes := []string{
+				"true", "rm a; ln -s /etc/passwd a", `ln -sfn "$(readlink a)" a`, "echo x > beside", "rm a b",
+				"mv a c; mv b a", "rm a; echo x > a", "setsid sleep 1000 > /dev/null 2>&1 & true", "ln -s a beside",
+				"rm a; mkdir a", "true", "chmod 711 .", "true", "true",
+			}
+			l := r.pack("", len(changes))
+			l.Shell = `ls -id a b > links; mv links $TMPDIR; echo $(find . -printf '%P=%m=%l=%U ' | sed s/=$(id -u)' '/=me' '/) $(cat a b/x); cd ..; pwd; cut -c1-99 tmp/links; cd work
+				case $BAAS_PARTITION in`
+			for i, change := range changes {
+				l.Shell += fmt.Sprintf("\n%d) %s;;", i, change)
+			}
+			l.Shell += "\nesac"
+			src := r.bundle(tarGz(entry{name: "a", content: "A"}, entry{name: "b/x", content: "B"}))
+			l.Bundle = &src
+			r.launch(l)
+			end := r.packed(l)
+			if end.status.GetState() != mesos.TASK_FINISHED {
+				t.Fatalf("%s %+v", end.status.GetState(), end.results)
+			}
+			var looks, bases, inodes []string
+			for i := range changes {
+				f := strings.SplitN(r.logged(end.results[i]), "\n", 3)
+				if len(f) < 3 {
+					t.Fatalf("partition %d: %q", i, f)
+				}
+				looks, bases, inodes = append(looks, sortedFields(f[0])), append(bases, f[1]), append(inodes, f[2])
+			}
+			for i, look := range looks {
+				if look != looks[0] || strings.Count(look, "=777=") != 2 || !strings.Contains(look, "AB") {
+					t.Errorf("partition %d sees %q, the first one %q", i, look, looks[0])
+				}
+				if i == 0 {
+					continue
+				}
+				switch change := changes[i-1]; {
+				case strings.HasPrefix(change, "chmod"), strings.Contains(change, "mkdir"):
+					if bases[i] == bases[i-1] {
+						t.Errorf("after %q: the same directories", change)
+					}
+				case bases[i] != bases[i-1]:
+					t.Errorf("after %q: other directories", change)
+				case change == "true" && inodes[i] != inodes[i-1]:
+					t.Errorf("new links: %q %q", inodes[i-1], inodes[i])
+				}
+			}
+		})
+	}
+}
+
+func sortedFields(s string) string {
+	f := strings.Fields(s)
+	slices.Sort(f)
+	return strings.Join(f, " ")
+}
+
+func TestLinksThatWereChanged(t *testing.T) {
+	box := &sandbox{users: newUsers()}
+	bundle := t.TempDir()
+	for _, name := range []string{"a", "b"} {
+		if err := os.WriteFile(bundle+"/"+name, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const kept, made, failed = "kept", "made anew", "not clean"
+	for name, c := range map[string]struct {
+		change func(work string) error
+		want   string
+	}{
+		"nothing":      {func(string) error { return nil }, kept},
+		"file beside":  {func(work string) error { return os.WriteFile(work+"/c", nil, 0o600) }, kept},
+		"link beside":  {func(work string) error { return os.Symlink(bundle+"/a", work+"/c") }, kept},
+		"removed":      {func(work string) error { return os.Remove(work + "/a") }, made},
+		"other target": {func(work string) error { return replace(work+"/a", bundle+"/b") }, made},
+		"same target":  {func(work string) error { return replace(work+"/a", bundle+"/a") }, made},
+		"renamed":      {func(work string) error { return os.Rename(work+"/a", work+"/b") }, made},
+		"times": {func(work string) error {
+			return unix.Lutimes(work+"/a", []unix.Timeval{{Sec: 1}, {Sec: 1}})
+		}, made},
+		"owner":     {func(work string) error { return os.Lchown(work+"/a", nobody, nobody) }, made},
+		"directory": {func(work string) error { return errors.Join(os.Remove(work+"/a"), os.Mkdir(work+"/a", 0o700)) }, failed},
+		"mode":      {func(work string) error { return os.Chmod(work, 0o701) }, failed},
+		"attribute": {func(work string) error { return syscall.Setxattr(work, "user.note", []byte("x"), 0) }, failed},
+	} {
+		d, err := box.partition(t.TempDir(), user{})
+		if err == nil {
+			err = d.link(bundle)
+		}
+		before := d.links
+		if err == nil {
+			err = c.change(d.work)
+		}
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		err = d.clear(user{})
+		if got := err != nil; got != (c.want == failed) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err != nil {
+			continue
+		}
+		if got := d.links.bundle != ""; got != (c.want == kept) {
+			t.Errorf("%s: links kept: %t", name, got)
+		}
+		if err := d.link(bundle); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		for name := range before.made {
+			if target, err := os.Readlink(d.work + "/" + name); target != bundle+"/"+name {
+				t.Errorf("%s: %s, %v", name, target, err)
+			}
+		}
+		if entries, err := os.ReadDir(d.work); len(entries) != 2 {
+			t.Errorf("%s: %v, %v", name, entries, err)
+		}
+	}
+}
+
+func replace(link, target string) error {
+	return errors.Join(os.Remove(link), os.Symlink(target, link))
+}
+
+// Directories go from pack to pack, each with its own bundle and user.
+func TestDirectoriesOfAPackBefore(t *testing.T) {
+	r := newRig(t, setup{})
+	var bases, users []string
+	for _, name := range []string{"one", "two", "two", ""} {
+		l := r.pack("(cd ..; pwd); id -u; ls", 3)
+		if name != "" {
+			src := r.bundle(tarGz(entry{name: name}))
+			l.Bundle = &src
+		}
+		r.launch(l)
+		for i, res := range r.packed(l).results {
+			f := strings.Fields(r.logged(res))
+			if len(f) < 2 || strings.Join(f[2:], " ") != name {
+				t.Fatalf("partition %d of %q sees %q", i, name, f)
+			}
+			bases, users = append(bases, f[0]), append(users, f[1])
+		}
+	}
+	slices.Sort(users)
+	if n := len(slices.Compact(bases)); n != 1 {
+		t.Errorf("directories: %v", bases)
+	}
+	if n := len(slices.Compact(users)); partitionsHaveUsers() && n != len(bases) {
+		t.Errorf("users: %v", users)
+	}
+}
+
+func TestKeptDirectoriesAreBounded(t *testing.T) {
+	box := &sandbox{}
+	for range maxPool {
+		if !box.keepDirs(&dirs{}) {
+			t.Fatal("not kept")
+		}
+	}
+	if box.keepDirs(&dirs{}) {
+		t.Error("one more is kept")
 	}
 }
 

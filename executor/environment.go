@@ -35,7 +35,8 @@ func invalid(format string, args ...any) error {
 // environment builds all that a command sees: nothing of it is the executor's
 // own but PATH and LANG, which an image or the agent's operator sets.
 func environment(cfg Config, l *tasklet.Launch, p tasklet.Partition, d dirs) ([]string, error) {
-	env := map[string]string{"PATH": cfg.Path, "LANG": cfg.Lang, "HOME": d.work, "TMPDIR": d.tmp}
+	env := make(map[string]string, 20+len(l.Env)+len(p.Env)+len(p.Inputs))
+	env["PATH"], env["LANG"], env["HOME"], env["TMPDIR"] = cfg.Path, cfg.Lang, d.work, d.tmp
 	for _, variables := range []map[string]string{l.Env, p.Env} {
 		for name, value := range variables {
 			if name == "" || strings.ContainsAny(name, "=\x00") {
@@ -44,20 +45,20 @@ func environment(cfg Config, l *tasklet.Launch, p tasklet.Partition, d dirs) ([]
 			env[name] = value
 		}
 	}
-	for name, value := range map[string]string{
-		tasklet.EnvInputs:     d.inputs,
-		tasklet.EnvOutputs:    d.outputs,
-		tasklet.EnvCheckpoint: d.checkpoint,
-		tasklet.EnvProgress:   filepath.Join(d.state, progressFile),
-		tasklet.EnvExitStatus: filepath.Join(d.state, exitStatusFile),
-		tasklet.EnvRun:        l.Run,
-		tasklet.EnvStep:       l.Step,
-		tasklet.EnvPartition:  strconv.Itoa(p.Index),
-		tasklet.EnvAttempt:    strconv.Itoa(l.Attempt),
-		tasklet.EnvApp:        l.App,
-		tasklet.EnvOwner:      l.Owner,
+	for _, own := range [...]struct{ name, value string }{
+		{tasklet.EnvInputs, d.inputs},
+		{tasklet.EnvOutputs, d.outputs},
+		{tasklet.EnvCheckpoint, d.checkpoint},
+		{tasklet.EnvProgress, filepath.Join(d.state, progressFile)},
+		{tasklet.EnvExitStatus, filepath.Join(d.state, exitStatusFile)},
+		{tasklet.EnvRun, l.Run},
+		{tasklet.EnvStep, l.Step},
+		{tasklet.EnvPartition, strconv.Itoa(p.Index)},
+		{tasklet.EnvAttempt, strconv.Itoa(l.Attempt)},
+		{tasklet.EnvApp, l.App},
+		{tasklet.EnvOwner, l.Owner},
 	} {
-		env[name] = value
+		env[own.name] = own.value
 	}
 	if l.Fetched {
 		env[tasklet.EnvFetched] = filepath.Join(cfg.Sandbox, tasklet.FetchedDir)

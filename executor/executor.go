@@ -344,13 +344,16 @@ func (x *Executor) task(id string) *task {
 
 func (x *Executor) hostname() string { return x.host.Load().(string) }
 
+// idleTime is longer than the pause between two steps of a run.
+const idleTime = time.Second
+
 // startIdling gives memory back to the machine when nothing has run for a while.
 func (x *Executor) startIdling() {
 	if x.idle == nil {
-		x.idle = time.AfterFunc(3*time.Second, debug.FreeOSMemory)
+		x.idle = time.AfterFunc(idleTime, debug.FreeOSMemory)
 		return
 	}
-	x.idle.Reset(3 * time.Second)
+	x.idle.Reset(idleTime)
 }
 
 func (x *Executor) stopIdling() {

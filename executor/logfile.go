@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
+	"sync"
 )
 
 // logFile keeps the head and the tail of what a command writes, each half of the
@@ -16,51 +18,88 @@ import (
 type logFile struct {
 	path  string
 	limit int64
-	file  *os.File
+	file  *os.File // nil until there is something
+	old   *logFile // whose file is to be used again; nil when there is none
 	ring  *os.File // nil until the limit is reached
 	total int64    // bytes written by the command
 	err   error    // the first failure to write
+
+	mu sync.Mutex // held by write and show
 }
 
 // minLog is the smallest log limit, in bytes.
 const minLog = 4 << 10
 
-func createLog(path string, limit int64) (*logFile, error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	return &logFile{path: path, limit: max(limit, minLog) &^ 1, file: f}, nil
+// newLog begins a log. There is a file, and the directories above it, once something
+// is written: that of another log, whose content is not needed then, if there is one.
+func newLog(path string, limit int64, old *logFile) *logFile {
+	return &logFile{path: path, limit: max(limit, minLog) &^ 1, old: old}
 }
 
-// again makes the log of another partition, under another path, of one whose content
-// is not needed any more.
-func (l *logFile) again(path string) (*logFile, error) {
-	err := l.err
-	if err == nil && l.total > 0 {
-		if err = l.file.Truncate(0); err == nil {
-			_, err = l.file.Seek(0, io.SeekStart)
+// show makes the file of a log to which nothing is written yet, for those who look.
+func (l *logFile) show() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.err == nil && l.file == nil {
+		l.err = l.open()
+	}
+}
+
+func (l *logFile) open() (err error) {
+	if old := l.old; old != nil {
+		l.old = nil
+		if old.again(l.path) == nil {
+			l.file = old.file
+			return nil
 		}
+		old.discard()
 	}
-	if err == nil {
-		err = os.Rename(l.path, path)
+	if err := os.MkdirAll(filepath.Dir(l.path), 0o700); err != nil {
+		return err
 	}
-	if err != nil {
-		return nil, errors.Join(err, l.file.Close(), os.Remove(l.path))
+	l.file, err = os.OpenFile(l.path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
+	return err
+}
+
+// again makes the file of a log an empty one under another path.
+func (l *logFile) again(path string) error {
+	if l.err != nil {
+		return l.err
 	}
-	return &logFile{path: path, limit: l.limit, file: l.file}, nil
+	if err := l.file.Truncate(0); err != nil {
+		return err
+	}
+	if _, err := l.file.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	return os.Rename(l.path, path)
+}
+
+// left is the log whose file another one may use; nil when there is none.
+func (l *logFile) left() *logFile {
+	if l.file != nil {
+		return l
+	}
+	return l.old
 }
 
 // Write takes everything, also when the disk is full: a command must not block
 // or die for its log.
 func (l *logFile) Write(p []byte) (int, error) {
-	if l.err == nil {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.err == nil && len(p) > 0 {
 		l.err = l.write(p)
 	}
 	return len(p), nil
 }
 
 func (l *logFile) write(p []byte) error {
+	if l.file == nil {
+		if err := l.open(); err != nil {
+			return err
+		}
+	}
 	if room := l.limit - l.total; room > 0 {
 		n := min(int64(len(p)), room)
 		if _, err := l.file.Write(p[:n]); err != nil {
@@ -101,6 +140,9 @@ func (l *logFile) finish() (size int64, err error) {
 	if l.ring != nil {
 		err = errors.Join(err, l.join(), l.ring.Close(), os.Remove(l.ring.Name()))
 		l.ring = nil
+	}
+	if l.file == nil {
+		return 0, err
 	}
 	info, e := l.file.Stat()
 	if e != nil {
@@ -164,11 +206,16 @@ func (l *logFile) joinInto(w io.Writer) error {
 	return err
 }
 
-func (l *logFile) close() error { return l.file.Close() }
+func (l *logFile) close() error {
+	if l.file == nil {
+		return nil
+	}
+	return l.file.Close()
+}
 
-// discard removes the log of a partition, if there is one.
+// discard removes a log, if there is one.
 func (l *logFile) discard() {
-	if l != nil {
+	if l != nil && l.file != nil {
 		_ = l.file.Close()
 		_ = os.Remove(l.path)
 	}

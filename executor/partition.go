@@ -137,7 +137,7 @@ func (p *partition) stage() (err error) {
 			return err
 		}
 		p.release = append(p.release, release)
-		if err := linkBundle(dir, p.dirs.work, u); err != nil {
+		if err := p.dirs.link(dir); err != nil {
 			return &localError{err}
 		}
 	}
@@ -164,32 +164,22 @@ func (p *partition) stage() (err error) {
 // left where that is clean.
 func (p *partition) makeFiles() (err error) {
 	t := p.task
-	spare := t.spare
-	t.spare.dirs, t.spare.log = nil, nil
-	if spare.dirs != nil {
-		p.dirs = *spare.dirs
+	if d := t.takeSpare(); d != nil {
+		p.dirs = *d
 		err = p.dirs.give(p.user)
 	} else {
 		p.dirs, err = t.x.box.partition(t.dir, p.user)
 	}
 	if err != nil {
-		spare.log.discard()
-		return err
-	}
-	path := filepath.Join(t.logs, strconv.Itoa(p.spec.Index)+".log")
-	if spare.log != nil {
-		p.log, err = spare.log.again(path)
-		return err
-	}
-	if err := os.MkdirAll(t.logs, 0o700); err != nil {
 		return err
 	}
 	limit := t.launch.Limits.Log
 	if limit <= 0 {
 		limit = t.x.cfg.Tuning.DefaultLog
 	}
-	p.log, err = createLog(path, limit)
-	return err
+	p.log = newLog(filepath.Join(t.logs, strconv.Itoa(p.spec.Index)+".log"), limit, t.spare.log)
+	t.spare.log = nil
+	return nil
 }
 
 // execute runs the command to its end, and to the end of all that it started.
@@ -323,39 +313,50 @@ func (p *partition) storeLog() {
 		_ = p.log.close()
 		return
 	}
-	var key string
-	var offset int64
-	sum, err := hashReader(t.uploads, p.log.file, size)
-	if err == nil {
-		key, offset, err = t.place(t.uploads, upload{
-			taskID: t.launch.TaskID, target: p.spec.Log, body: p.log.file, size: size,
-			request: tasklet.Request{Partition: p.spec.Index, Role: tasklet.RoleLog},
-		})
+	err = nil
+	if size > 0 { // nobody misses the object of a command that said nothing
+		err = p.placeLog(size)
 	}
-	if err == nil {
-		ref := tasklet.NewFileRef(key, size, sum, strconv.Itoa(p.spec.Index)+".log")
-		ref.Offset = offset
-		p.result.Log = &ref
-	} else {
+	if err != nil {
 		t.x.log.Warn("log not stored", "task", t.launch.TaskID, "error", err)
 	}
 	if err == nil && t.segments != nil {
-		t.spare.log = p.log // nobody needs it any more
+		t.spare.log = p.log.left() // nobody needs it any more
 	} else {
 		_ = p.log.close()
 	}
+}
+
+func (p *partition) placeLog(size int64) error {
+	t, content := p.task, p.log.file
+	sum, err := hashReader(t.uploads, content, size)
+	if err != nil {
+		return err
+	}
+	key, offset, err := t.place(t.uploads, upload{
+		taskID: t.launch.TaskID, target: p.spec.Log, body: content, size: size,
+		request: tasklet.Request{Partition: p.spec.Index, Role: tasklet.RoleLog},
+	})
+	if err != nil {
+		return err
+	}
+	ref := tasklet.NewFileRef(key, size, sum, strconv.Itoa(p.spec.Index)+".log")
+	ref.Offset = offset
+	p.result.Log = &ref
+	return nil
 }
 
 // remove removes the partition's directories, or keeps them for the next one; its user
 // has them no longer then. Its processes must be gone.
 func (p *partition) remove() {
 	defer p.free()
+	d := p.dirs
 	switch {
-	case p.dirs.base == "":
-	case p.dirs.clear(p.user) == nil:
-		p.task.spare.dirs = &p.dirs
+	case d.base == "":
+	case d.clear(p.user) == nil:
+		p.task.spare.dirs = &d
 	default:
-		p.task.x.box.remove(p.dirs.base)
+		p.task.x.box.remove(d.base)
 	}
 }
 

@@ -73,21 +73,29 @@ func parseStat(pid int, data []byte) (proc, bool) {
 	if end < 0 {
 		return proc{}, false
 	}
-	f := strings.Fields(string(data[end+1:]))
-	if len(f) < 22 {
+	var num [25]int64 // by the numbers of proc(5)
+	var state string
+	field := 2
+	for f := range bytes.FieldsSeq(data[end+1:]) {
+		if field++; field == len(num) {
+			break
+		}
+		if field == 3 {
+			state = string(f)
+		} else {
+			num[field], _ = strconv.ParseInt(string(f), 10, 64)
+		}
+	}
+	if field < len(num)-1 {
 		return proc{}, false
 	}
-	num := func(field int) int64 { // numbered as in proc(5)
-		n, _ := strconv.ParseInt(f[field-3], 10, 64)
-		return n
-	}
 	return proc{
-		procKey: procKey{pid, uint64(num(22))},
-		ppid:    int(num(4)),
-		session: int(num(6)),
-		zombie:  f[0] == "Z" || f[0] == "X",
-		ticks:   uint64(num(14) + num(15)),
-		rss:     num(24) * pageSize,
+		procKey: procKey{pid, uint64(num[22])},
+		ppid:    int(num[4]),
+		session: int(num[6]),
+		zombie:  state == "Z" || state == "X",
+		ticks:   uint64(num[14] + num[15]),
+		rss:     num[24] * pageSize,
 	}, true
 }
 

@@ -79,6 +79,16 @@ func TestQuickTaskSendsOneUpdate(t *testing.T) {
 	}
 }
 
+func TestNothingSaidIsNoObject(t *testing.T) {
+	r := newRig(t, setup{})
+	for _, l := range []*tasklet.Launch{r.job("true"), r.job("false")} {
+		result := r.one(l)
+		if _, stored := r.store.get(l.Partitions[0].Log.Key); stored || result.Log != nil {
+			t.Errorf("%s: log %v, stored: %v", result.Outcome, result.Log, stored)
+		}
+	}
+}
+
 func TestUpdates(t *testing.T) {
 	r := newRig(t, setup{})
 	slow := r.job("read x < " + r.fifo("go"))

@@ -24,6 +24,7 @@ type sandbox struct {
 	logs    string
 	work    string
 	bundles string
+	packs   string // of the directories of partitions that are used again
 	spool   string // for archives on their way; closed to tasks
 	users   *users
 	log     *slog.Logger
@@ -36,6 +37,7 @@ type sandbox struct {
 	outside *privateDir // work, where it is not in the sandbox
 
 	mu      sync.Mutex
+	pool    []*dirs    // clean, and the executor's
 	kept    []keptLogs // oldest first
 	size    int64
 	secrets *privateDir // nil until a task needs it
@@ -62,8 +64,8 @@ func openSandbox(cfg Config, log *slog.Logger) (*sandbox, error) {
 		removeAbandoned(base)
 	}
 	s.logs = filepath.Join(root, "logs")
-	s.bundles, s.spool = filepath.Join(s.work, "bundles"), filepath.Join(s.work, "spool")
-	for dir, mode := range map[string]fs.FileMode{s.logs: 0o700, s.bundles: 0o711, s.spool: 0o700} {
+	s.bundles, s.packs, s.spool = filepath.Join(s.work, "bundles"), filepath.Join(s.work, "packs"), filepath.Join(s.work, "spool")
+	for dir, mode := range map[string]fs.FileMode{s.logs: 0o700, s.bundles: 0o711, s.packs: 0o711, s.spool: 0o700} {
 		if err := os.MkdirAll(dir, mode); err != nil {
 			return nil, fmt.Errorf("sandbox: %w", err)
 		}

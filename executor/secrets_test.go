@@ -264,7 +264,7 @@ func TestSecretInOutputsIsRefused(t *testing.T) {
 		"name of it": `echo '{"out": "x"}' >"$BAAS_OUTPUTS/outputs.json"; mkdir "$BAAS_OUTPUTS/parts"; echo >"$BAAS_OUTPUTS/parts/$DB_PASSWORD"`,
 	} {
 		t.Run(name, func(t *testing.T) {
-			l := r.withSecrets(r.job(command))
+			l := r.withSecrets(r.job("echo; " + command))
 			r.output(l, "out", tasklet.TypeString)
 			if name == "name of it" {
 				r.output(l, "parts", tasklet.TypeFiles)

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"sync"
 	"time"
 
@@ -60,7 +59,7 @@ func newSegments(t *task) *segments {
 // the task's own goroutine.
 func (s *segments) put(body io.ReaderAt, size int64) (key string, offset int64, err error) {
 	err = s.write(func(g *segment) error {
-		n, err := copyBytes(io.NewOffsetWriter(g.raw, g.size), io.NewSectionReader(body, 0, size))
+		n, err := copyBytes(io.NewOffsetWriter(&g.raw, g.size), io.NewSectionReader(body, 0, size))
 		if err == nil && n < size {
 			err = io.ErrUnexpectedEOF
 		}
@@ -170,18 +169,17 @@ func (s *segments) write(f func(*segment) error) error {
 	return f(s.open)
 }
 
-// begin makes a segment, once more where that has failed. The targets that the leader
-// has to be asked for are asked for one segment ahead.
+// begin makes a segment. The targets that the leader has to be asked for are asked for
+// one segment ahead.
 func (s *segments) begin(number int) (*segment, error) {
 	target, err := s.target(number)
 	if err != nil {
 		return nil, err
 	}
-	g, err := newSegment(s.task.x.box.spool, number, target, len(s.task.launch.Partitions))
-	if err == nil && number+1 >= len(s.spec.Targets) {
+	if number+1 >= len(s.spec.Targets) {
 		s.asked = s.ask(number + 1)
 	}
-	return g, err
+	return newSegment(s.task.x.box.spool, number, target, len(s.task.launch.Partitions)), nil
 }
 
 func (s *segments) target(number int) (tasklet.Target, error) {
@@ -273,7 +271,7 @@ func (s *segments) store(g *segment) error {
 		return &localError{err}
 	}
 	return s.task.x.store.upload(s.ctx, upload{
-		taskID: s.task.launch.TaskID, target: g.target, body: g.raw, size: g.told.Size, request: s.request(g.told.Number),
+		taskID: s.task.launch.TaskID, target: g.target, body: &g.raw, size: g.told.Size, request: s.request(g.told.Number),
 	})
 }
 
@@ -284,10 +282,10 @@ const maxSealing = 2
 // segment is one group of results.
 type segment struct {
 	target tasklet.Target
-	raw    *os.File // the object; without a name
-	size   int64    // of raw, in bytes
-	text   *os.File // the results as JSON lines, without a name
-	length int64    // of text, in bytes
+	raw    scratch // the object
+	size   int64   // of raw, in bytes
+	text   scratch // the results as JSON lines
+	length int64   // of text, in bytes
 
 	count  int // results
 	failed int // bytes of told.Failed
@@ -295,29 +293,14 @@ type segment struct {
 	told   tasklet.Segment
 }
 
-func newSegment(spool string, number int, target tasklet.Target, partitions int) (*segment, error) {
-	g := &segment{target: target, told: tasklet.Segment{Number: number, Done: make([]byte, (partitions+7)/8)}}
-	for _, f := range []**os.File{&g.raw, &g.text} {
-		var err error
-		if *f, err = os.CreateTemp(spool, "segment-"); err == nil {
-			err = os.Remove((*f).Name())
-		}
-		if err != nil {
-			return nil, &localError{errors.Join(err, g.close())}
-		}
+func newSegment(spool string, number int, target tasklet.Target, partitions int) *segment {
+	return &segment{
+		target: target, raw: scratch{dir: spool}, text: scratch{dir: spool},
+		told: tasklet.Segment{Number: number, Done: make([]byte, (partitions+7)/8)},
 	}
-	return g, nil
 }
 
-func (g *segment) close() error {
-	var err error
-	for _, f := range []*os.File{g.raw, g.text} {
-		if f != nil {
-			err = errors.Join(err, f.Close())
-		}
-	}
-	return err
-}
+func (g *segment) close() error { return errors.Join(g.raw.Close(), g.text.Close()) }
 
 func (g *segment) full(size int64) bool { return g.size+g.length >= size }
 
@@ -355,8 +338,8 @@ func (g *segment) add(position int, began time.Time, r tasklet.Result) error {
 
 // seal writes the results behind the rest.
 func (g *segment) seal() error {
-	w := lines.NewWriter(io.NewOffsetWriter(g.raw, g.size), g.size)
-	text := bufio.NewReader(io.NewSectionReader(g.text, 0, g.length))
+	w := lines.NewWriter(io.NewOffsetWriter(&g.raw, g.size), g.size)
+	text := bufio.NewReader(io.NewSectionReader(&g.text, 0, g.length))
 	for range g.count {
 		line, err := text.ReadBytes('\n')
 		if err == nil {

@@ -125,15 +125,16 @@ func (r *rig) logged(res tasklet.Result) string {
 	return text
 }
 
-// left lists what lies in the executor's directories of tasks, archives and logs.
+// left lists what lies in the executor's directories of partitions, archives and logs.
 func (r *rig) left() (names []string) {
-	for _, dir := range []string{"work/tasks", "work/spool", "logs"} {
-		entries, err := os.ReadDir(filepath.Join(r.sandbox, dir))
+	for _, of := range []string{"work/tasks/*", "work/packs/*/*/*", "work/spool/*", "logs/*"} {
+		found, err := filepath.Glob(filepath.Join(r.sandbox, of))
 		if err != nil {
 			r.t.Error(err)
 		}
-		for _, e := range entries {
-			names = append(names, dir+"/"+e.Name())
+		for _, path := range found {
+			name, _ := filepath.Rel(r.sandbox, path)
+			names = append(names, name)
 		}
 	}
 	return names
@@ -251,9 +252,7 @@ func TestEndsInAPack(t *testing.T) {
 	l.Segments.Every = 50 * time.Millisecond
 	r.launch(l)
 	r.waitSegments(l.TaskID, 1) // of partition 0, while the next one runs
-	if _, err := os.Stat(filepath.Join(r.sandbox, "logs", l.TaskID, "1.log")); err != nil {
-		t.Error("no live log:", err)
-	}
+	r.waitLog(l, 1)
 	r.agent.order(tasklet.Order{TaskID: l.TaskID, Kill: []int{3}})
 	r.waitFile(r.shared() + "/begun")
 	r.agent.order(tasklet.Order{TaskID: l.TaskID, Kill: []int{2, 3}})
@@ -446,24 +445,5 @@ func TestPackUnderAMeter(t *testing.T) {
 	}
 	if end := r.packed(l); end.status.GetState() != mesos.TASK_FINISHED {
 		t.Errorf("%s: %s", end.status.GetState(), end.status.GetMessage())
-	}
-}
-
-// A segment that could not be opened is opened later, with its own target.
-func TestTargetOfASegmentThatWasNotOpened(t *testing.T) {
-	spool := filepath.Join(t.TempDir(), "spool")
-	s := &segments{
-		task: &task{
-			x:      &Executor{box: &sandbox{spool: spool}},
-			launch: &tasklet.Launch{Partitions: make([]tasklet.Partition, 1)},
-		},
-		asked: &asked{answered: make(chan struct{}), target: tasklet.Target{Key: "segment 3"}},
-	}
-	close(s.asked.answered)
-	if g, err := s.begin(3); err == nil {
-		t.Fatalf("opened: %+v", g)
-	}
-	if target, err := s.target(3); err != nil || target.Key != "segment 3" {
-		t.Errorf("target %q, %v", target.Key, err)
 	}
 }

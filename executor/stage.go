@@ -32,6 +32,9 @@ type staging struct {
 
 // run fetches all files and directories.
 func (s *staging) run(ctx context.Context) error {
+	if len(s.part.Inputs) == 0 {
+		return nil
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(parallelInputs)
 	for _, name := range slices.Sorted(maps.Keys(s.part.Inputs)) {

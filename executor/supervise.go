@@ -2,11 +2,14 @@ package executor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/baas-batch/baas/tasklet"
 )
@@ -49,9 +52,10 @@ func (p *partition) watch(e *execution) (end func()) {
 	}
 	var work sync.WaitGroup
 	stop, started := make(chan struct{}), make(chan struct{})
+	silence := func() {}
 	moment := time.AfterFunc(min(tune.CheckpointEvery, tune.ProgressEvery, tune.DiskEvery), func() {
 		defer close(started)
-		p.follow(e, stop, &work)
+		silence = p.follow(e, stop, &work)
 	})
 	return func() {
 		if limit != nil {
@@ -61,14 +65,17 @@ func (p *partition) watch(e *execution) (end func()) {
 			<-started
 		}
 		close(stop)
+		silence()
 		work.Wait()
 	}
 }
 
-// follow looks after the files of a command until stop is closed.
-func (p *partition) follow(e *execution, stop chan struct{}, work *sync.WaitGroup) {
+// follow looks after the files of a command until stop is closed. The function that
+// it returns ends a report that is being sent.
+func (p *partition) follow(e *execution, stop chan struct{}, work *sync.WaitGroup) (silence func()) {
 	t := p.task
 	limits, tune := t.launch.Limits, t.x.cfg.Tuning
+	p.log.show()
 	if limits.Disk > 0 {
 		work.Go(func() {
 			paths := []string{p.dirs.work, p.dirs.outputs, p.dirs.tmp}
@@ -80,17 +87,14 @@ func (p *partition) follow(e *execution, stop chan struct{}, work *sync.WaitGrou
 	if p.saves() {
 		work.Go(func() { p.ckpt.follow(t.uploads, stop) })
 	}
-	telling, cancel := context.WithCancel(t.uploads)
-	work.Go(func() {
-		<-stop
-		cancel()
-	})
+	telling, silence := context.WithCancel(t.uploads)
 	work.Go(func() {
 		followProgress(stop, tune.ProgressEvery, p.dirs.state, p.user, p.redactor, func(pr tasklet.Progress) {
 			pr.Partition = p.spec.Index
 			t.x.report(telling, tasklet.Report{TaskID: t.launch.TaskID, Progress: []tasklet.Progress{pr}})
 		})
 	})
+	return silence
 }
 
 // copyLog takes what the command writes to its log, without its secrets.
@@ -101,14 +105,32 @@ func (p *partition) copyLog(r *os.File) {
 		defer redacting.flush()
 		log = redacting
 	}
+	pipe, err := r.SyscallConn()
+	if err != nil {
+		return // closed
+	}
+	for more := true; more && err == nil; {
+		err = pipe.Read(func(fd uintptr) (done bool) {
+			more, done = copySome(log, int(fd))
+			return done
+		})
+	}
+}
+
+// copySome copies what is there to be read. done is false where nothing is yet: a
+// command that is silent for hours must not hold a buffer. more is false at the end.
+func copySome(w io.Writer, fd int) (more, done bool) {
 	buffer := buffers.Get().(*copyBuffer)
 	defer buffers.Put(buffer)
-	buf := buffer[:]
-	for {
-		n, err := r.Read(buf)
-		_, _ = log.Write(buf[:n])
-		if err != nil {
-			return
-		}
+	n, err := unix.Read(fd, buffer[:])
+	switch {
+	case errors.Is(err, unix.EAGAIN):
+		return true, false
+	case errors.Is(err, unix.EINTR):
+		return true, true
+	case n <= 0:
+		return false, true
 	}
+	_, _ = w.Write(buffer[:n])
+	return true, true
 }

@@ -39,7 +39,8 @@ type table struct {
 	roots    map[int]*execution // by process ID, until reaped
 	seen     map[procKey]*sighting
 	sessions map[int]*sighting
-	round    int64 // of looking
+	round    int64         // of looking
+	list     [4 << 10]byte // what children reads
 
 	started chan struct{} // buffered: there is a child to wait for
 	metered chan struct{} // buffered: there is an execution to meter
@@ -148,9 +149,8 @@ const (
 func (t *table) children(e *execution) (found int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	var buf [4 << 10]byte
 	for _, thread := range []int{unix.Getpid(), t.spawner} {
-		data, err := readKernelFile("/proc/self/task/"+strconv.Itoa(thread)+"/children", buf[:])
+		data, err := readKernelFile("/proc/self/task/"+strconv.Itoa(thread)+"/children", t.list[:])
 		if err != nil {
 			return anything
 		}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -28,7 +29,7 @@ var (
 type task struct {
 	x      *Executor
 	launch *tasklet.Launch
-	dir    string // of everything but logs
+	dir    string // of the directories of its partitions
 	logs   string
 	done   chan struct{} // closed when the terminal update is in the outbox
 
@@ -70,7 +71,7 @@ func newTask(x *Executor, l *tasklet.Launch) *task {
 	t.ctx, t.cancel = context.WithCancelCause(context.Background())
 	t.uploads, t.noUploads = context.WithCancelCause(context.Background())
 	if l.Segments != nil {
-		t.segments = newSegments(t)
+		t.segments, t.dir = newSegments(t), x.box.packs
 	}
 	return t
 }
@@ -143,7 +144,7 @@ func (t *task) runInSegments() {
 	}
 	t.enter(nil)
 	t.forgetSecrets()
-	t.spare.log.discard()
+	t.keepSpare()
 	segment, err := t.segments.finish()
 	t.end(tasklet.StatusData{Segment: segment}, err)
 }
@@ -251,7 +252,7 @@ func (t *task) finish(results []tasklet.Result) {
 
 // end sends the terminal update; lost says that results are not in storage.
 func (t *task) end(status tasklet.StatusData, lost error) {
-	if os.Remove(t.logs) != nil { // there are some
+	if err := os.Remove(t.logs); err != nil && !errors.Is(err, fs.ErrNotExist) { // there are some
 		t.x.box.keepLogs(t.logs)
 	}
 	t.mu.Lock()
@@ -353,5 +354,9 @@ func (t *task) update(state mesos.TaskState, message string, status tasklet.Stat
 	t.x.outbox.add(update, acknowledged)
 }
 
-// remove removes all files but the logs.
-func (t *task) remove() { t.x.box.remove(t.dir) }
+// remove removes all files but the logs. In a pack there are none left.
+func (t *task) remove() {
+	if t.segments == nil {
+		t.x.box.remove(t.dir)
+	}
+}

@@ -47,16 +47,43 @@ func TestFromEnv(t *testing.T) {
 	}
 }
 
+// A log has a file once there is something in it: that of one before.
+func TestLogFileIsUsedAgain(t *testing.T) {
+	dir := t.TempDir() + "/logs"
+	path := func(name string) string { return filepath.Join(dir, name) }
+	first := newLog(path("1"), minLog, nil)
+	_, _ = first.Write([]byte("first"))
+	silent := newLog(path("2"), minLog, first.left())
+	if size, err := silent.finish(); size != 0 || err != nil || silent.left() != first {
+		t.Fatalf("%d bytes, %v", size, err)
+	}
+	last := newLog(path("3"), minLog, silent.left())
+	_, _ = last.Write([]byte("3"))
+	if size, err := last.finish(); size != 1 || err != nil || last.left() != last {
+		t.Fatalf("%d bytes, %v", size, err)
+	}
+	quiet := newLog(path("4"), minLog, last.left())
+	quiet.show()
+	if size, err := quiet.finish(); size != 0 || err != nil {
+		t.Fatalf("%d bytes, %v", size, err)
+	}
+	found, err := os.ReadDir(dir)
+	if err != nil || len(found) != 1 || found[0].Name() != "4" {
+		t.Fatalf("%v, %v", found, err)
+	}
+	quiet.left().discard()
+	if err := os.Remove(dir); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestLogFile(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	rnd := rand.New(rand.NewPCG(seed, 0))
 	for i := range 300 {
 		limit := int64(minLog + rnd.IntN(10_000))
-		l, err := createLog(filepath.Join(t.TempDir(), "log"), limit)
-		if err != nil {
-			t.Fatal(err)
-		}
+		l := newLog(filepath.Join(t.TempDir(), "log"), limit, nil)
 		limit = l.limit
 		var want []byte
 		for size := rnd.IntN(4 * int(limit)); len(want) < size; {

@@ -99,7 +99,7 @@ type Timings struct {
 	BackoffMin time.Duration // between subscriptions; 100 ms
 	BackoffMax time.Duration // 10 s
 
-	Gather time.Duration // offers and tasks are gathered before a match; 5 ms
+	Gather time.Duration // offers and tasks are gathered before a match, at most; 5 ms
 	// OfferHold is how long an unused offer is kept for work to come; 2 s.
 	OfferHold time.Duration
 	// Refuse is the filter time of a declined offer; 5 s.

@@ -132,15 +132,15 @@ func (e *executors) command() *mesos.CommandInfo {
 }
 
 // taskInfo describes a task for a LAUNCH.
-func taskInfo(w *waiting, o *offer, data []byte) mesos.TaskInfo {
+func taskInfo(w *waiting, o *offer, l Launch) mesos.TaskInfo {
 	info := mesos.TaskInfo{
 		Name:      w.Name,
 		TaskID:    mesos.TaskID{Value: w.ID},
 		AgentID:   mesos.AgentID{Value: o.agent.ID},
 		Executor:  w.executor.info,
 		Resources: append(scalars(w.need, o.role), portResource(w.Ports, o.role)...),
-		Data:      data,
-		Labels:    labels(w.Labels),
+		Data:      l.Data,
+		Labels:    labels(l.Labels),
 	}
 	if info.Name == "" {
 		info.Name = w.ID

@@ -40,6 +40,8 @@ type Framework struct {
 	match chan struct{} // something to match; capacity 1
 	house chan struct{} // something due; capacity 1
 	news  chan struct{} // something in own; capacity 1
+	// matched is when a task was last matched with an offer. Of matchLoop alone.
+	matched time.Time
 	// placements counts the goroutines that place; Run waits for them.
 	placements sync.WaitGroup
 	writers    chan struct{} // bounds the Placed calls at a time

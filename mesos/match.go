@@ -33,8 +33,7 @@ type group struct {
 	answers  []Launch // nil if the handler was not asked
 }
 
-// matchLoop matches when there is something to match, a moment later, so that what
-// comes together is matched together.
+// matchLoop matches when there is something to match.
 func (f *Framework) matchLoop(ctx context.Context) {
 	var p placement.Placer
 	for {
@@ -43,12 +42,42 @@ func (f *Framework) matchLoop(ctx context.Context) {
 			return
 		case <-f.match:
 		}
-		if !sleep(ctx, f.cfg.Timings.Gather) {
+		if !f.gather(ctx) {
 			return
 		}
 		f.matchOnce(&p, time.Now())
 	}
 }
+
+// gather waits a moment, so that what comes together is matched together: for Gather,
+// or, where nothing was matched of late, until nothing has come for a part of it.
+func (f *Framework) gather(ctx context.Context) bool {
+	longest := f.cfg.Timings.Gather
+	if time.Since(f.matched) < busyGathers*longest {
+		return sleep(ctx, longest)
+	}
+	end := time.NewTimer(longest)
+	defer end.Stop()
+	quiet := time.NewTimer(longest / quietGather)
+	defer quiet.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-end.C:
+			return true
+		case <-quiet.C:
+			return true
+		case <-f.match:
+			quiet.Reset(longest / quietGather)
+		}
+	}
+}
+
+const (
+	quietGather = 5 // the part of Gather that is quiet
+	busyGathers = 2 // so many of them after a match, more is expected
+)
 
 func (f *Framework) matchOnce(p *placement.Placer, now time.Time) {
 	f.mu.Lock()
@@ -58,6 +87,7 @@ func (f *Framework) matchOnce(p *placement.Placer, now time.Time) {
 	}
 	round := f.round(now)
 	for _, fl := range f.takeOff(p.Place(round), round.Agents, now) {
+		f.matched = now
 		f.placements.Go(func() { f.fly(fl) })
 	}
 	f.revive(now)
@@ -172,7 +202,7 @@ func (f *Framework) land(fl *flight, now time.Time) {
 			if f.grounded(fl, g, i, now) {
 				continue
 			}
-			infos = append(infos, taskInfo(w, fl.offers[0], g.answers[i].Data))
+			infos = append(infos, taskInfo(w, fl.offers[0], g.answers[i]))
 			launched = append(launched, w)
 		}
 	}

@@ -94,8 +94,6 @@ type Task struct {
 	Priority  int // higher first
 	Resources Resources
 	Executor  ExecutorSpec
-	// Labels are shown by Mesos; at most a few short ones, nothing secret.
-	Labels map[string]string
 	// Preemptible tasks may use revocable resources, and rather do.
 	Preemptible bool
 	// Timeout is when the executor ends the task, 0 for never: it is not placed
@@ -144,7 +142,9 @@ type Placement struct {
 // Launch answers for one task of a Placement, in the same order.
 type Launch struct {
 	Data []byte // TaskInfo.data
-	Err  error  // do not launch
+	// Labels are shown by Mesos; at most a few short ones, nothing secret.
+	Labels map[string]string
+	Err    error // do not launch
 }
 
 // Agent is an agent as its offers describe it.

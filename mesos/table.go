@@ -22,7 +22,6 @@ type record struct {
 	news       time.Time     // launch or last update
 	launched   time.Time     // by this process; zero for an adopted task
 	lasts      time.Duration // at most, from the launch on; 0 if nobody knows
-	ends       time.Time     // at the latest; zero if nobody knows
 	adopted    bool
 	cancel     cancellation
 	group      string // of the task; see Config.GroupOf
@@ -31,13 +30,21 @@ type record struct {
 }
 
 // cancellation says what has become of a task while it was being placed.
-type cancellation int
+type cancellation uint8
 
 const (
 	notCancelled cancellation = iota
 	withdrawn
 	killed
 )
+
+// ends is when the task ends at the latest; zero if nobody knows.
+func (r *record) ends() time.Time {
+	if r.lasts == 0 || r.launched.IsZero() {
+		return time.Time{}
+	}
+	return r.launched.Add(r.lasts)
+}
 
 // agentRecord is what is known of an agent. It is kept as long as the framework
 // lives: it says what the cluster could hold.
@@ -159,9 +166,6 @@ func (t *table) launched(id string, now time.Time) {
 		return
 	}
 	r.state, r.since, r.news, r.launched = Staging, now, now, now
-	if r.lasts > 0 {
-		r.ends = now.Add(r.lasts)
-	}
 	t.agent(r.agentID).launched = now
 	t.enlist(r, now)
 }
@@ -180,10 +184,11 @@ func (t *table) observe(u Update, now time.Time) {
 		r.state, r.since = u.State, now
 	}
 	r.news = now
-	if u.AgentID != "" {
+	// What is known already shares its bytes with other tasks; an update has its own.
+	if u.AgentID != "" && u.AgentID != r.agentID {
 		r.agentID = u.AgentID
 	}
-	if u.ExecutorID != "" {
+	if u.ExecutorID != "" && u.ExecutorID != r.executorID {
 		r.executorID = u.ExecutorID
 	}
 	if u.State.Live() {

@@ -221,7 +221,7 @@ func (t *table) busyUntil() map[string]time.Time {
 		if !r.state.Live() {
 			continue
 		}
-		ends := r.ends
+		ends := r.ends()
 		if ends.IsZero() {
 			ends = never
 		}

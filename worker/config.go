@@ -84,6 +84,9 @@ type Config struct {
 	// RangeFrom is from how many partitions on they share activities and tasks; 1,000
 	// if 0.
 	RangeFrom int
+	// FirstPack is how many of them one task takes while it is not known how long they
+	// last; 1 if 0.
+	FirstPack int
 	// URLLifetime is how long the signed URLs of tasks live, a step's time limit and an
 	// hour where that is longer; 24 h if 0. Executors ask for new ones.
 	URLLifetime time.Duration

@@ -191,6 +191,7 @@ func (l *leader) begin(in api.LeadInput, token []byte, lease *lease) (*term, err
 		HeartbeatTimeout: l.cfg.HeartbeatTimeout,
 		MaxWaiting:       l.cfg.MaxWaiting,
 		MaxTasks:         l.cfg.MaxTasks,
+		FirstPack:        l.cfg.FirstPack,
 		URLLifetime:      l.cfg.URLLifetime,
 	})
 	cfg := l.cfg.Mesos

@@ -52,8 +52,10 @@ func (s *Store) put(ctx context.Context, key string, r io.Reader, ifAbsent bool)
 	if err := copyTo(ctx, t.File, r); err != nil {
 		return storage.Info{}, err
 	}
+	made := make(chan error, 1)
+	go func() { made <- s.mkdirs(path.Dir(key)) }() // it syncs as long as finish does
 	fi, err := t.finish()
-	if err != nil {
+	if err = errors.Join(err, <-made); err != nil {
 		return storage.Info{}, err
 	}
 	if err := ctx.Err(); err != nil {
@@ -173,27 +175,40 @@ func (s *Store) publish(ctx context.Context, from, key string, ifAbsent bool) er
 	return fmt.Errorf("cannot be published after %d tries: its directories are removed again and again, or one is a broken link", publishTries)
 }
 
-// mkdirs makes dir and the directories above it, and makes each durable in its parent.
+// mkdirs makes dir and the directories above it, and makes each durable in its parent:
+// side by side, since a file system with a journal writes that once for all of them.
 func (s *Store) mkdirs(dir string) error {
-	if dir == "." {
-		return nil
+	parents, err := s.mkdirAll(dir)
+	errs := make([]error, len(parents))
+	var syncing sync.WaitGroup
+	for i, parent := range parents {
+		syncing.Go(func() { errs[i] = s.syncDir(parent) })
 	}
-	err := s.root.Mkdir(dir, dirMode)
+	syncing.Wait()
+	return errors.Join(err, errors.Join(errs...))
+}
+
+// mkdirAll does without the syncs. It gives the parents of what it has made.
+func (s *Store) mkdirAll(dir string) (parents []string, err error) {
+	if dir == "." {
+		return nil, nil
+	}
+	err = s.root.Mkdir(dir, dirMode)
 	if errors.Is(err, fs.ErrNotExist) {
-		if err := s.mkdirs(path.Dir(dir)); err != nil {
-			return err
+		if parents, err = s.mkdirAll(path.Dir(dir)); err != nil {
+			return parents, err
 		}
 		err = s.root.Mkdir(dir, dirMode)
 	}
 	switch {
 	case err == nil:
-		return s.syncDir(path.Dir(dir))
+		return append(parents, path.Dir(dir)), nil
 	case errors.Is(err, fs.ErrExist), errors.Is(err, fs.ErrNotExist):
-		return nil // publish finds out what is there now
+		return parents, nil // publish finds out what is there now
 	case errors.Is(err, syscall.ENOTDIR):
-		return nil
+		return parents, nil
 	}
-	return err
+	return parents, err
 }
 
 // vacate removes what stands at key if that is a directory without objects, such

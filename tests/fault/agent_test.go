@@ -8,10 +8,11 @@ import (
 
 // An executor dies, and its tasks with it: they are the platform's loss and are
 // started again without using an attempt up.
-func TestKillExecutors(t *testing.T) {
-	t.Parallel()
+func TestKillExecutors(t *testing.T) { ways(t, testKillExecutors) }
+
+func testKillExecutors(t *testing.T, as way) {
 	w := New(t, Config{})
-	r := w.Start(Standard())
+	r := w.Start(as(Standard()))
 	r.UnderWay(4, 8)
 	for agent := range w.cfg.Agents {
 		if n := w.KillExecutors(agent); n == 0 {
@@ -42,10 +43,11 @@ func again(l Ledger) bool {
 
 // A task's process dies by a signal: that is the user's failure and uses an
 // attempt up.
-func TestKillTasks(t *testing.T) {
-	t.Parallel()
+func TestKillTasks(t *testing.T) { ways(t, testKillTasks) }
+
+func testKillTasks(t *testing.T, as way) {
 	w := New(t, Config{})
-	r := w.Start(Standard())
+	r := w.Start(as(Standard()))
 	r.UnderWay(4, 6)
 	r.Await("too few tasks wait at the gate", func(l Ledger) bool { return len(gated(r.Flow, l.Living())) >= 3 })
 	killed := 0
@@ -71,10 +73,11 @@ func TestKillTasks(t *testing.T) {
 }
 
 // A machine is gone for ever, with all that ran on it.
-func TestLoseMachine(t *testing.T) {
-	t.Parallel()
+func TestLoseMachine(t *testing.T) { ways(t, testLoseMachine) }
+
+func testLoseMachine(t *testing.T, as way) {
 	w := New(t, Config{})
-	r := w.Start(Standard())
+	r := w.Start(as(Standard()))
 	agent := r.busiest()
 	if n := w.LoseMachine(agent); n == 0 {
 		t.Error("nothing ran on the machine")
@@ -113,10 +116,11 @@ func on(l Ledger, agent int) Ledger {
 
 // An agent comes back when its tasks have been started elsewhere: the old ones must
 // be killed, and the new ones go on.
-func TestAgentReturns(t *testing.T) {
-	t.Parallel()
+func TestAgentReturns(t *testing.T) { ways(t, testAgentReturns) }
+
+func testAgentReturns(t *testing.T, as way) {
 	w := New(t, Config{})
-	r := w.Start(Standard())
+	r := w.Start(as(Standard()))
 	agent := r.busiest()
 	old := on(gated(r.Flow, r.Ledger().Living()), agent)
 	w.LoseAgent(agent)

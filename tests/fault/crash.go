@@ -106,7 +106,7 @@ type crasher struct {
 	// What the subjects of later points depend on.
 	activities map[string]string // types, by task token
 	held       map[string]int    // tasks of an activity, as its last heartbeat says
-	terminal   map[string]bool   // updates, by UUID
+	updates    map[string]string // what they tell of, by UUID
 }
 
 // pass notes that the worker is at a point, and ends it there if that is ordered.
@@ -176,7 +176,7 @@ func CrashHooks(cfg harness.WorkerConfig) (harness.Hooks, error) {
 	}
 	c := &crasher{
 		worker: cfg.Name, control: CrashControl{dir},
-		activities: make(map[string]string), held: make(map[string]int), terminal: make(map[string]bool),
+		activities: make(map[string]string), held: make(map[string]int), updates: make(map[string]string),
 	}
 	// A workflow that sticks to a dead worker waits five seconds for it.
 	sdkworker.SetStickyWorkflowCacheSize(0)

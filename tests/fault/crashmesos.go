@@ -54,10 +54,7 @@ func (c *crasher) callSubject(call *scheduler.Call) string {
 	case call.Acknowledge != nil:
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		if c.terminal[string(call.Acknowledge.UUID)] {
-			return "ACKNOWLEDGE of an end"
-		}
-		return "ACKNOWLEDGE of a start"
+		return "ACKNOWLEDGE of " + c.updates[string(call.Acknowledge.UUID)]
 	case call.Reconcile != nil && len(call.Reconcile.Tasks) > 0:
 		return "RECONCILE of tasks"
 	}
@@ -73,17 +70,20 @@ func (c *crasher) eventSubject(record []byte) (string, error) {
 	if event.Update == nil {
 		return event.Type.String(), nil
 	}
-	switch status := event.Update.Status; {
+	status := event.Update.Status
+	of := "an end"
+	switch {
 	case len(status.UUID) == 0:
 		return "UPDATE as an answer", nil
+	case live(status.GetState()) && bytes.Contains(status.Data, []byte(`"segment":{`)):
+		of = "a segment"
 	case live(status.GetState()):
-		return "UPDATE of a start", nil
-	default:
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.terminal[string(status.UUID)] = true
-		return "UPDATE of an end", nil
+		of = "a start"
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.updates[string(status.UUID)] = of
+	return "UPDATE of " + of, nil
 }
 
 func live(state mesos.TaskState) bool {

@@ -27,12 +27,13 @@ var releaseCrashes = slices.Concat(
 
 // A worker dies while a person decides about tasks that are lost with their
 // executors: each word is carried out once.
-func TestCrashInRelease(t *testing.T) {
-	t.Parallel()
+func TestCrashInRelease(t *testing.T) { ways(t, testCrashInRelease) }
+
+func testCrashInRelease(t *testing.T, as way) {
 	w := newCrashWorld(t)
 	var before *Run
 	w.each(releaseCrashes, scene{
-		flow: delicate,
+		flow: func() Flow { return as(delicate()) },
 		stir: func(r *Run) {
 			if before != nil { // its tasks are in the same executors
 				before.Wait()

@@ -16,7 +16,8 @@ type crashStore struct {
 
 // kinds name objects by a part of their keys.
 var kinds = []struct{ part, name string }{
-	{"/results/", "result"}, {"/checkpoints/", "checkpoint"}, {"bundles/", "bundle"}, {"instances/", "instance"},
+	{"/results/", "result"}, {"/segments/", "segment"}, {"/manifests/", "manifest"}, {"/checkpoints/", "checkpoint"},
+	{"bundles/", "bundle"}, {"instances/", "instance"},
 }
 
 func kind(key string) string {

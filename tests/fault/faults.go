@@ -81,6 +81,11 @@ func (w *World) LoseMachine(agent int) (killed int) {
 	w.harmed(harm{agent: agent, away: true, from: time.Now()})
 	w.do(w.Cluster.LoseAgent(id)) // nobody is told
 	w.do(w.Cluster.KillAgent(id))
+	for _, p := range w.Executors(agent) { // first: none tells how its tasks end
+		if p.Kill() {
+			killed++
+		}
+	}
 	for _, p := range w.processes() {
 		if agentOf(p.dir) == agent && p.Kill() {
 			killed++

@@ -41,6 +41,21 @@ type Flow struct {
 	Steps []Step
 	// Unreachable is the unreachable_timeout of all steps.
 	Unreachable time.Duration
+	// Ranges has all steps cut into ranges of rangeSize partitions, and these into
+	// packs; else each partition is an activity and a task of its own.
+	Ranges bool
+}
+
+// So small that the steps of the tests have several ranges, and these several packs.
+const (
+	rangeSize = 7
+	firstPack = 3 // partitions, while it is not known how long they last
+)
+
+// InRanges is the flow with Ranges.
+func (f Flow) InRanges() Flow {
+	f.Ranges = true
+	return f
 }
 
 // Standard is a flow of 33 short tasks that a cluster of two agents runs in some
@@ -100,6 +115,9 @@ func (f Flow) yaml() string {
 			fmt.Fprintf(&b, "    needs: [%s]\n", strings.Join(s.Needs, ", "))
 		}
 		fmt.Fprintf(&b, "    for_each: {from: 0, to: %d}\n", s.Tasks-1)
+		if f.Ranges {
+			b.WriteString("    min_success: 100%\n") // only ranges can do that
+		}
 		fmt.Fprintf(&b, "    retry: {attempts: %d, backoff: 100ms, factor: 1}\n", s.attempts())
 		fmt.Fprintf(&b, "    at_most_once: %t\n", s.AtMostOnce)
 		pieces := 1

@@ -23,13 +23,31 @@ func TestMain(m *testing.M) {
 	harness.Main(m, crashRoles())
 }
 
-// Without any fault both flows pass, so what fails elsewhere is a fault's doing.
+// way changes how the steps of a flow are run.
+type way func(Flow) Flow
+
+// ways runs a test with a task for each partition, and with ranges.
+func ways(t *testing.T, test func(*testing.T, way)) {
+	t.Parallel()
+	for name, as := range map[string]way{"alone": func(f Flow) Flow { return f }, "ranges": Flow.InRanges} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, as)
+		})
+	}
+}
+
+// Without any fault all flows pass, so what fails elsewhere is a fault's doing.
 func TestNoFault(t *testing.T) {
 	t.Parallel()
 	w := New(t, Config{})
-	good, bad := w.Start(Standard()), w.Start(Doomed())
-	good.Open()
-	bad.Open()
-	w.Verify(good)
-	w.Verify(bad)
+	var runs []*Run
+	for _, f := range []Flow{Standard(), Doomed(), Standard().InRanges(), Doomed().InRanges()} {
+		r := w.Start(f)
+		r.Open()
+		runs = append(runs, r)
+	}
+	for _, r := range runs {
+		w.Verify(r)
+	}
 }

@@ -37,6 +37,7 @@ func Hooks(cfg harness.WorkerConfig) (harness.Hooks, error) {
 		},
 		Worker: func(c *worker.Config) {
 			c.Mesos.Transport = func(next http.RoundTripper) http.RoundTripper { return detour{next, links} }
+			c.RangeSize, c.FirstPack = rangeSize, firstPack
 		},
 	}, nil
 }

@@ -60,7 +60,7 @@ func (in *injection) String() string {
 
 func (s *schedule) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "schedule BAAS_SEED=%d", s.seed)
+	fmt.Fprintf(&b, "schedule BAAS_SEED=%d, ranges: %t", s.seed, s.inRanges())
 	for _, f := range s.flows {
 		fmt.Fprintf(&b, "\n  flow of %d tasks, unreachable_timeout %s:", f.Tasks(), f.Unreachable)
 		for _, step := range f.Steps {
@@ -85,8 +85,9 @@ func newSchedule(seed uint64) *schedule {
 		s.flows = append(s.flows, newFlow(r, 20))
 	}
 	tasks := 0
-	for _, f := range s.flows {
-		tasks += f.Tasks()
+	for i := range s.flows {
+		s.flows[i].Ranges = s.inRanges()
+		tasks += s.flows[i].Tasks()
 	}
 	deadly := 0
 	for i := range 3 + r.IntN(8) {
@@ -108,6 +109,9 @@ func newSchedule(seed uint64) *schedule {
 	}
 	return s
 }
+
+// inRanges tells whether the flows are; those of every other seed.
+func (s *schedule) inRanges() bool { return s.seed%2 == 1 }
 
 // draw chooses a kind by weight.
 func draw(r *rand.Rand, kinds []faultKind) faultKind {

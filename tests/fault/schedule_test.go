@@ -91,7 +91,7 @@ func playSchedule(t *testing.T, s *testbed, p *plan, seed uint64) {
 	violations := []string{"it was not played to its end"}
 	defer func() {
 		p.add(sc, s.givenUp, s.unfetched, violations)
-		t.Logf("BAAS_SEED=%d: %s, %d violations: %s", seed, time.Since(began).Round(time.Second/10), len(violations), sc.names())
+		t.Logf("BAAS_SEED=%d: ranges: %t, %s, %d violations: %s", seed, sc.inRanges(), time.Since(began).Round(time.Second/10), len(violations), sc.names())
 		if t.Failed() {
 			t.Log(sc)
 		}

@@ -8,10 +8,11 @@ import (
 )
 
 // The leader dies, and the storage gateway in its process with it.
-func TestKillTheLeader(t *testing.T) {
-	t.Parallel()
+func TestKillTheLeader(t *testing.T) { ways(t, testKillTheLeader) }
+
+func testKillTheLeader(t *testing.T, as way) {
 	w := New(t, Config{OwnGateways: true})
-	r := w.Start(Standard())
+	r := w.Start(as(Standard()))
 	r.UnderWay(6, 6)
 	old := w.Leader()
 	living := r.Ledger().Living()
@@ -25,10 +26,11 @@ func TestKillTheLeader(t *testing.T) {
 
 // The leader sleeps for longer than its lease: when it wakes up another one leads,
 // and it must not act.
-func TestPauseTheLeader(t *testing.T) {
-	t.Parallel()
+func TestPauseTheLeader(t *testing.T) { ways(t, testPauseTheLeader) }
+
+func testPauseTheLeader(t *testing.T, as way) {
 	w := New(t, Config{})
-	r := w.Start(Standard())
+	r := w.Start(as(Standard()))
 	r.UnderWay(6, 6)
 	old := w.Leader()
 	w.do(old.Pause())
@@ -60,10 +62,11 @@ func TestKillTheStandby(t *testing.T) {
 }
 
 // The leader's own calls of storage fail, every other one, and take their time.
-func TestLeaderWithoutStorage(t *testing.T) {
-	t.Parallel()
+func TestLeaderWithoutStorage(t *testing.T) { ways(t, testLeaderWithoutStorage) }
+
+func testLeaderWithoutStorage(t *testing.T, as way) {
 	w := New(t, Config{})
-	r := w.Start(Standard())
+	r := w.Start(as(Standard()))
 	r.UnderWay(1, 3)
 	leader := w.Leader()
 	w.do(leader.Store.Set(StoreFault{Every: 2, Delay: delay}))

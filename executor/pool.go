@@ -1,0 +1,59 @@
+package executor
+
+// maxPool bounds the directories that are kept for packs to come.
+const maxPool = 32
+
+// takeSpare gives clean directories, of the partition before or of another pack; nil
+// when there are none.
+func (t *task) takeSpare() *dirs {
+	d := t.spare.dirs
+	t.spare.dirs = nil
+	if d != nil || t.segments == nil {
+		return d
+	}
+	bundle := ""
+	if b := t.launch.Bundle; b != nil {
+		bundle = t.x.bundle.path(b.SHA256)
+	}
+	return t.x.box.takeDirs(bundle)
+}
+
+// keepSpare lets other packs have the directories that the last partition has left
+// clean. All tasks of an executor are one owner's and app's.
+func (t *task) keepSpare() {
+	t.spare.log.discard()
+	if d := t.spare.dirs; d != nil && !t.x.box.keepDirs(d) {
+		t.x.box.remove(d.base)
+	}
+	t.spare = spare{}
+}
+
+func (s *sandbox) keepDirs(d *dirs) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.pool) >= maxPool {
+		return false
+	}
+	s.pool = append(s.pool, d)
+	return true
+}
+
+// takeDirs gives directories that were kept, with links to no other bundle; nil when
+// there are none.
+func (s *sandbox) takeDirs(bundle string) *dirs {
+	s.mu.Lock()
+	var d *dirs
+	for i := len(s.pool) - 1; i >= 0 && (d == nil || d.links.bundle != bundle); i-- {
+		d = s.pool[i]
+	}
+	s.pool = without(s.pool, d)
+	s.mu.Unlock()
+	if d == nil || d.links.bundle == "" || d.links.bundle == bundle {
+		return d
+	}
+	if err := d.unlink(); err != nil {
+		s.remove(d.base)
+		return nil
+	}
+	return d
+}
