@@ -108,13 +108,13 @@ func (e *entry) packSize(attempt int) int {
 	if e.in.AtMostOnce {
 		return 1
 	}
-	seconds := e.ranged.pace.get()
-	if seconds == 0 {
-		return e.h.cfg.FirstPack
-	}
 	most := maxPack
 	if attempt > 1 {
 		most = maxRetryPack
+	}
+	seconds := e.ranged.pace.get()
+	if seconds == 0 {
+		return min(e.h.cfg.FirstPack, most)
 	}
 	size := func(lasts float64) int { return int(math.Ceil(min(lasts/seconds, float64(most)))) }
 	_, placed := e.split()

@@ -14,6 +14,7 @@ import (
 // dirs are the directories of one partition. The base belongs to the executor,
 // so that a task cannot put something else in place of one of them.
 type dirs struct {
+	app                                                 string
 	base, work, inputs, outputs, checkpoint, tmp, state string
 
 	fresh  dirState // what each was like when it was made
@@ -26,8 +27,9 @@ func (d *dirs) all() []string {
 	return []string{d.work, d.inputs, d.outputs, d.checkpoint, d.tmp, d.state}
 }
 
-// partition makes the directories of a partition.
-func (s *sandbox) partition(parent string, u user) (d dirs, err error) {
+// partition makes the directories of a partition of an app. They are the executor's
+// until all that the partition needs is in them; see give.
+func (s *sandbox) partition(parent, app string) (d dirs, err error) {
 	if err := os.MkdirAll(parent, 0o711); err != nil {
 		return d, err
 	}
@@ -37,14 +39,14 @@ func (s *sandbox) partition(parent string, u user) (d dirs, err error) {
 	}
 	below := func(name string) string { return filepath.Join(base, name) }
 	d = dirs{
-		base: base, work: below("work"), inputs: below("inputs"), outputs: below("outputs"),
+		app: app, base: base, work: below("work"), inputs: below("inputs"), outputs: below("outputs"),
 		checkpoint: below("checkpoint"), tmp: below("tmp"), state: below("state"),
 	}
 	if err := os.Chmod(base, 0o711); err != nil {
 		return d, err
 	}
 	for _, path := range d.all() {
-		if err := errors.Join(os.Mkdir(path, 0o700), u.give(path)); err != nil {
+		if err := os.Mkdir(path, 0o700); err != nil {
 			return d, err
 		}
 	}
@@ -55,7 +57,8 @@ func (s *sandbox) partition(parent string, u user) (d dirs, err error) {
 	return d, err
 }
 
-// give makes the directories another user's.
+// give makes the directories another user's. From then on that user may put something
+// else in place of each name below them: nothing is written there by name any more.
 func (d *dirs) give(u user) error {
 	for _, path := range d.all() {
 		if err := u.give(path); err != nil {
@@ -171,10 +174,15 @@ type dirState struct {
 	blocks     int64
 	attributes string // names of extended attributes
 	flags      inodeFlags
+	more       uint64 // flags that are not among these
 }
 
-// getInodeFlags is FS_IOC_FSGETXATTR of linux/fs.h, and inodeFlags its struct fsxattr.
-const getInodeFlags = 0x801c581f
+// Of linux/fs.h: FS_IOC_FSGETXATTR, whose struct fsxattr is inodeFlags, and
+// FS_IOC_GETFLAGS. Each knows flags that the other does not.
+const (
+	getInodeFlags = 0x801c581f
+	getMoreFlags  = 0x80086601
+)
 
 type inodeFlags struct {
 	flags, extent, _, project, copyExtent uint32
@@ -196,6 +204,9 @@ func readDirState(dir int) (dirState, error) {
 	// Not all file systems have these.
 	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(dir), getInodeFlags, uintptr(unsafe.Pointer(&s.flags))); errno != 0 {
 		s.flags = inodeFlags{}
+	}
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(dir), getMoreFlags, uintptr(unsafe.Pointer(&s.more))); errno != 0 {
+		s.more = 0
 	}
 	return s, nil
 }

@@ -3,7 +3,9 @@ package executor
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -12,6 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	mesos "github.com/mesos/mesos-go/api/v1/lib"
+
+	"github.com/baas-batch/baas/tasklet"
 )
 
 // Directories that are used again show nothing of the partition before.
@@ -60,18 +64,22 @@ func TestDirectoryThatWasChanged(t *testing.T) {
 	for name, change := range map[string]func(dir string) error{
 		"mode":       func(dir string) error { return os.Chmod(dir, 0o701) },
 		"attribute":  func(dir string) error { return syscall.Setxattr(dir, "user.note", []byte("x"), 0) },
+		"flag":       setFlag,
 		"entry":      func(dir string) error { return os.Mkdir(dir+"/d", 0o700) },
 		"not there":  os.Remove,
 		"link to it": func(dir string) error { return swapForLink(dir) },
 	} {
-		d, err := box.partition(t.TempDir(), user{})
+		d, err := box.partition(t.TempDir(), "app")
 		if err != nil {
 			t.Fatal(err)
 		}
 		if err := d.clear(user{}); err != nil {
 			t.Errorf("%s: before: %v", name, err)
 		}
-		if err := change(d.outputs); err != nil {
+		switch err := change(d.outputs); {
+		case errors.Is(err, errors.ErrUnsupported):
+			continue
+		case err != nil:
 			t.Fatal(name, err)
 		}
 		if d.clear(user{}) == nil {
@@ -168,7 +176,7 @@ func TestLinksThatWereChanged(t *testing.T) {
 		"mode":      {func(work string) error { return os.Chmod(work, 0o701) }, failed},
 		"attribute": {func(work string) error { return syscall.Setxattr(work, "user.note", []byte("x"), 0) }, failed},
 	} {
-		d, err := box.partition(t.TempDir(), user{})
+		d, err := box.partition(t.TempDir(), "app")
 		if err == nil {
 			err = d.link(bundle)
 		}
@@ -238,12 +246,57 @@ func TestDirectoriesOfAPackBefore(t *testing.T) {
 func TestKeptDirectoriesAreBounded(t *testing.T) {
 	box := &sandbox{}
 	for range maxPool {
-		if !box.keepDirs(&dirs{}) {
+		if !box.keepDirs(&dirs{app: "mine"}) {
 			t.Fatal("not kept")
 		}
 	}
 	if box.keepDirs(&dirs{}) {
 		t.Error("one more is kept")
+	}
+	if box.takeDirs("other", "") != nil || box.takeDirs("mine", "") == nil {
+		t.Error("an app gets directories of another one, or none of its own")
+	}
+}
+
+// As long as the executor writes into a partition's directories, no process of the
+// partition's user may put something else in their place.
+func TestDirectoriesBeforeTheirCommand(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Fatal("only root makes another user's directories")
+	}
+	r := newRig(t, setup{})
+	seen := make(chan string, 8)
+	r.store.set(func() {
+		r.store.intercept = func(_ http.ResponseWriter, req *http.Request) bool {
+			if strings.Contains(req.URL.Path, "/in/") {
+				for _, dir := range []string{"work", "inputs", "checkpoint"} {
+					found, _ := filepath.Glob(filepath.Join(r.sandbox, "work", "*", "*", "p-*", dir))
+					for _, path := range found {
+						var st syscall.Stat_t
+						if err := syscall.Stat(path, &st); err == nil {
+							seen <- fmt.Sprintf("%s of %d %o", dir, st.Uid, st.Mode&0o777)
+						}
+					}
+				}
+			}
+			return false
+		}
+	})
+	l := r.job(`stat -c '%u %a' "$BAAS_INPUTS"/list; cat "$BAAS_INPUTS"/list/*`)
+	l.User = "12345"
+	l.Partitions[0].Inputs = map[string]tasklet.Input{"list": {List: true, Files: []tasklet.Source{r.store.put("in/a", []byte("text\n"))}}}
+	r.one(l)
+	if got := r.logOf(l, 0); got != "12345 700\ntext\n" {
+		t.Errorf("the command saw %q", got)
+	}
+	close(seen)
+	var got []string
+	for s := range seen {
+		got = append(got, s)
+	}
+	if want := []string{"work of 0 700", "inputs of 0 700", "checkpoint of 0 700"}; !slices.Equal(got, want) {
+		t.Errorf("while an input came there was %q, want %q", got, want)
 	}
 }
 
@@ -255,7 +308,10 @@ func TestClearedDirectoryIsTheExecutors(t *testing.T) {
 	}
 	box := &sandbox{users: newUsers()}
 	nobody := user{uid: 65534, gid: 65534, switched: true}
-	d, err := box.partition(t.TempDir(), nobody)
+	d, err := box.partition(t.TempDir(), "app")
+	if err == nil {
+		err = d.give(nobody)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -277,6 +333,18 @@ func TestClearedDirectoryIsTheExecutors(t *testing.T) {
 	if left, err := os.ReadDir(d.work); err != nil || len(left) > 0 {
 		t.Errorf("%d files left, %v", len(left), err)
 	}
+}
+
+// setFlag makes all changes in a directory synchronous: FS_DIRSYNC_FL of linux/fs.h, set
+// by FS_IOC_SETFLAGS. Not all file systems have it.
+func setFlag(path string) error {
+	return inDir(path, func(dir int) error {
+		err := unix.IoctlSetPointerInt(dir, 0x40086602, 0x10000)
+		if errors.Is(err, unix.ENOTTY) || errors.Is(err, unix.EOPNOTSUPP) {
+			return errors.ErrUnsupported
+		}
+		return err
+	})
 }
 
 func swapForLink(dir string) error {

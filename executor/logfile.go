@@ -23,6 +23,7 @@ type logFile struct {
 	ring  *os.File // nil until the limit is reached
 	total int64    // bytes written by the command
 	err   error    // the first failure to write
+	late  error    // the last failure to make the file; what comes next tries again
 
 	mu sync.Mutex // held by write and show
 }
@@ -40,8 +41,8 @@ func newLog(path string, limit int64, old *logFile) *logFile {
 func (l *logFile) show() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.err == nil && l.file == nil {
-		l.err = l.open()
+	if l.file == nil {
+		_ = l.open() // the first bytes try again
 	}
 }
 
@@ -97,7 +98,8 @@ func (l *logFile) Write(p []byte) (int, error) {
 func (l *logFile) write(p []byte) error {
 	if l.file == nil {
 		if err := l.open(); err != nil {
-			return err
+			l.late = err
+			return nil
 		}
 	}
 	if room := l.limit - l.total; room > 0 {
@@ -134,8 +136,8 @@ func (l *logFile) write(p []byte) error {
 // finish puts the log into its final form and gives its size. The file stays
 // open for reading until close.
 func (l *logFile) finish() (size int64, err error) {
-	if l.err != nil {
-		err = fmt.Errorf("log: %w", l.err)
+	if err = errors.Join(l.late, l.err); err != nil {
+		err = fmt.Errorf("log: %w", err)
 	}
 	if l.ring != nil {
 		err = errors.Join(err, l.join(), l.ring.Close(), os.Remove(l.ring.Name()))

@@ -157,6 +157,9 @@ func (p *partition) stage() (err error) {
 		}
 		p.result.Resumed = true
 	}
+	if err := p.dirs.give(u); err != nil {
+		return &localError{err}
+	}
 	return nil
 }
 
@@ -166,9 +169,8 @@ func (p *partition) makeFiles() (err error) {
 	t := p.task
 	if d := t.takeSpare(); d != nil {
 		p.dirs = *d
-		err = p.dirs.give(p.user)
 	} else {
-		p.dirs, err = t.x.box.partition(t.dir, p.user)
+		p.dirs, err = t.x.box.partition(t.dir, t.launch.App)
 	}
 	if err != nil {
 		return err

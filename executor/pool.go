@@ -15,11 +15,11 @@ func (t *task) takeSpare() *dirs {
 	if b := t.launch.Bundle; b != nil {
 		bundle = t.x.bundle.path(b.SHA256)
 	}
-	return t.x.box.takeDirs(bundle)
+	return t.x.box.takeDirs(t.launch.App, bundle)
 }
 
-// keepSpare lets other packs have the directories that the last partition has left
-// clean. All tasks of an executor are one owner's and app's.
+// keepSpare lets other packs of the app have the directories that the last partition
+// has left clean.
 func (t *task) keepSpare() {
 	t.spare.log.discard()
 	if d := t.spare.dirs; d != nil && !t.x.box.keepDirs(d) {
@@ -38,13 +38,15 @@ func (s *sandbox) keepDirs(d *dirs) bool {
 	return true
 }
 
-// takeDirs gives directories that were kept, with links to no other bundle; nil when
-// there are none.
-func (s *sandbox) takeDirs(bundle string) *dirs {
+// takeDirs gives directories that were kept of an app, with links to no other bundle;
+// nil when there are none.
+func (s *sandbox) takeDirs(app, bundle string) *dirs {
 	s.mu.Lock()
 	var d *dirs
 	for i := len(s.pool) - 1; i >= 0 && (d == nil || d.links.bundle != bundle); i-- {
-		d = s.pool[i]
+		if s.pool[i].app == app {
+			d = s.pool[i]
+		}
 	}
 	s.pool = without(s.pool, d)
 	s.mu.Unlock()

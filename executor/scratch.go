@@ -7,11 +7,11 @@ import (
 
 const (
 	scratchBuffer = 16 << 10 // bytes in memory before they are written to the disk
-	scratchMost   = 4 << 20  // bytes in memory while the disk is full
+	scratchMost   = 1 << 20  // bytes in memory while the disk is full
 )
 
 // scratch holds bytes that are written and read at offsets, mostly from the front to
-// the end: the last ones in memory, those before in a file without a name. While the
+// the end: the last ones in memory, those before in a file of its own. While the
 // disk is full it keeps more in memory: what tasks have done must not be lost by that.
 // The zero value with a directory is ready for use.
 type scratch struct {
@@ -53,9 +53,7 @@ func (s *scratch) flush() (err error) {
 			return err
 		}
 		s.file = f
-		if err := os.Remove(f.Name()); err != nil {
-			return err
-		}
+		_ = os.Remove(f.Name()) // else it goes with the spool
 	}
 	if _, err := s.file.WriteAt(s.tail, s.base); err != nil {
 		return err

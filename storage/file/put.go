@@ -177,38 +177,82 @@ func (s *Store) publish(ctx context.Context, from, key string, ifAbsent bool) er
 
 // mkdirs makes dir and the directories above it, and makes each durable in its parent:
 // side by side, since a file system with a journal writes that once for all of them.
+// That somebody else has made one does not say that it is durable.
 func (s *Store) mkdirs(dir string) error {
-	parents, err := s.mkdirAll(dir)
-	errs := make([]error, len(parents))
+	err := s.mkdirAll(dir)
+	if s.noSync {
+		return err
+	}
+	var fresh []string
+	for ; dir != "."; dir = path.Dir(dir) {
+		if !s.durable.has(dir) {
+			fresh = append(fresh, dir)
+		}
+	}
+	errs := make([]error, len(fresh))
 	var syncing sync.WaitGroup
-	for i, parent := range parents {
-		syncing.Go(func() { errs[i] = s.syncDir(parent) })
+	for i, one := range fresh {
+		syncing.Go(func() {
+			if errs[i] = s.syncDir(path.Dir(one)); errs[i] == nil {
+				s.durable.add(one)
+			}
+		})
 	}
 	syncing.Wait()
 	return errors.Join(err, errors.Join(errs...))
 }
 
-// mkdirAll does without the syncs. It gives the parents of what it has made.
-func (s *Store) mkdirAll(dir string) (parents []string, err error) {
+// mkdirAll does without the syncs.
+func (s *Store) mkdirAll(dir string) error {
 	if dir == "." {
-		return nil, nil
+		return nil
 	}
-	err = s.root.Mkdir(dir, dirMode)
+	err := s.root.Mkdir(dir, dirMode)
 	if errors.Is(err, fs.ErrNotExist) {
-		if parents, err = s.mkdirAll(path.Dir(dir)); err != nil {
-			return parents, err
+		if err := s.mkdirAll(path.Dir(dir)); err != nil {
+			return err
 		}
 		err = s.root.Mkdir(dir, dirMode)
 	}
 	switch {
 	case err == nil:
-		return append(parents, path.Dir(dir)), nil
-	case errors.Is(err, fs.ErrExist), errors.Is(err, fs.ErrNotExist):
-		return parents, nil // publish finds out what is there now
-	case errors.Is(err, syscall.ENOTDIR):
-		return parents, nil
+		s.durable.remove(dir) // it was there once, perhaps
+		return nil
+	case errors.Is(err, fs.ErrExist), errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
+		return nil // publish finds out what is there now
 	}
-	return parents, err
+	return err
+}
+
+// pathSet is a set of so many paths at most. The zero value is empty.
+type pathSet struct {
+	mu    sync.Mutex
+	paths map[string]struct{}
+}
+
+const maxPathSet = 10_000
+
+func (s *pathSet) has(path string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, ok := s.paths[path]
+	return ok
+}
+
+// add forgets all others when there are too many.
+func (s *pathSet) add(path string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.paths == nil || len(s.paths) >= maxPathSet {
+		s.paths = make(map[string]struct{})
+	}
+	s.paths[path] = struct{}{}
+}
+
+func (s *pathSet) remove(path string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.paths, path)
 }
 
 // vacate removes what stands at key if that is a directory without objects, such

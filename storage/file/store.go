@@ -73,6 +73,7 @@ type Store struct {
 	secretKey  []byte // nil until it was needed
 
 	nextSweep atomic.Int64 // Unix nanoseconds
+	durable   pathSet      // directories that are known to be in their parents to stay
 }
 
 var _ storage.Store = (*Store)(nil)
