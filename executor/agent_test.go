@@ -72,7 +72,7 @@ func TestAgentRestart(t *testing.T) {
 	r.open("after")
 	r.agent.end(after.TaskID)
 	r.agent.status(after.TaskID, mesos.TASK_FINISHED)
-	eventually(t, "empty task directory", func() bool { return r.tasksLeft() == 0 })
+	eventually(t, "empty directories", func() bool { return r.filesLeft() == 0 })
 	r.agent.cutStream()
 	r.agent.wait("third subscription", func() bool { return len(r.agent.subscribe) == 3 })
 	if third := r.agent.subscribe[2]; len(third.UnacknowledgedTasks)+len(third.UnacknowledgedUpdates) > 0 {

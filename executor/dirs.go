@@ -29,11 +29,8 @@ func (d *dirs) all() []string {
 
 // partition makes the directories of a partition of an app. They are the executor's
 // until all that the partition needs is in them; see give.
-func (s *sandbox) partition(parent, app string) (d dirs, err error) {
-	if err := os.MkdirAll(parent, 0o711); err != nil {
-		return d, err
-	}
-	base, err := os.MkdirTemp(parent, "p-")
+func (s *sandbox) partition(app string) (d dirs, err error) {
+	base, err := os.MkdirTemp(s.parts, "p-")
 	if err != nil {
 		return d, err
 	}

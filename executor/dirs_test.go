@@ -60,7 +60,7 @@ func TestPartitionsOfAPackAreClosedToEachOther(t *testing.T) {
 
 // What the owner of a directory can change about it counts.
 func TestDirectoryThatWasChanged(t *testing.T) {
-	box := &sandbox{users: newUsers()}
+	box := &sandbox{users: newUsers(), parts: t.TempDir()}
 	for name, change := range map[string]func(dir string) error{
 		"mode":       func(dir string) error { return os.Chmod(dir, 0o701) },
 		"attribute":  func(dir string) error { return syscall.Setxattr(dir, "user.note", []byte("x"), 0) },
@@ -69,7 +69,7 @@ func TestDirectoryThatWasChanged(t *testing.T) {
 		"not there":  os.Remove,
 		"link to it": func(dir string) error { return swapForLink(dir) },
 	} {
-		d, err := box.partition(t.TempDir(), "app")
+		d, err := box.partition("app")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -149,7 +149,7 @@ func sortedFields(s string) string {
 }
 
 func TestLinksThatWereChanged(t *testing.T) {
-	box := &sandbox{users: newUsers()}
+	box := &sandbox{users: newUsers(), parts: t.TempDir()}
 	bundle := t.TempDir()
 	for _, name := range []string{"a", "b"} {
 		if err := os.WriteFile(bundle+"/"+name, nil, 0o600); err != nil {
@@ -176,7 +176,7 @@ func TestLinksThatWereChanged(t *testing.T) {
 		"mode":      {func(work string) error { return os.Chmod(work, 0o701) }, failed},
 		"attribute": {func(work string) error { return syscall.Setxattr(work, "user.note", []byte("x"), 0) }, failed},
 	} {
-		d, err := box.partition(t.TempDir(), "app")
+		d, err := box.partition("app")
 		if err == nil {
 			err = d.link(bundle)
 		}
@@ -271,7 +271,7 @@ func TestDirectoriesBeforeTheirCommand(t *testing.T) {
 		r.store.intercept = func(_ http.ResponseWriter, req *http.Request) bool {
 			if strings.Contains(req.URL.Path, "/in/") {
 				for _, dir := range []string{"work", "inputs", "checkpoint"} {
-					found, _ := filepath.Glob(filepath.Join(r.sandbox, "work", "*", "*", "p-*", dir))
+					found, _ := filepath.Glob(filepath.Join(r.sandbox, "work", "*", "p-*", dir))
 					for _, path := range found {
 						var st syscall.Stat_t
 						if err := syscall.Stat(path, &st); err == nil {
@@ -306,9 +306,9 @@ func TestClearedDirectoryIsTheExecutors(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Fatal("only root makes another user's directories")
 	}
-	box := &sandbox{users: newUsers()}
+	box := &sandbox{users: newUsers(), parts: t.TempDir()}
 	nobody := user{uid: 65534, gid: 65534, switched: true}
-	d, err := box.partition(t.TempDir(), "app")
+	d, err := box.partition("app")
 	if err == nil {
 		err = d.give(nobody)
 	}

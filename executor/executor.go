@@ -298,14 +298,10 @@ func (x *Executor) acknowledged(a *mesosexec.Event_Acknowledged) {
 		return
 	}
 	x.mu.Lock()
-	t := x.tasks[a.TaskID.Value]
+	defer x.mu.Unlock()
 	delete(x.tasks, a.TaskID.Value)
 	if len(x.tasks) == 0 {
 		x.startIdling()
-	}
-	x.mu.Unlock()
-	if t != nil {
-		t.remove()
 	}
 }
 

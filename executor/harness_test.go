@@ -294,13 +294,18 @@ func alive(pid int) bool {
 	return ok && !p.zombie
 }
 
-// tasksLeft counts task directories.
-func (r *rig) tasksLeft() int {
-	left, err := os.ReadDir(filepath.Join(r.sandbox, "work", "tasks"))
+// filesLeft counts what tasks have left in the directories of partitions.
+func (r *rig) filesLeft() (n int) {
+	found, err := filepath.Glob(filepath.Join(r.sandbox, "work", "partitions", "*", "*", "*"))
 	if err != nil {
 		r.t.Error(err)
 	}
-	return len(left)
+	for _, path := range found {
+		if info, err := os.Lstat(path); err == nil && info.Mode().Type() != os.ModeSymlink { // to a bundle
+			n++
+		}
+	}
+	return n
 }
 
 // below lists the processes under the executor.

@@ -86,7 +86,7 @@ const prying = `
 	(kill -0 $PPID) 2> /dev/null && echo can signal the executor
 	env | grep -E 'MESOS|SECRET|sig=' && echo inherited
 	test -r $SANDBOX/logs/$SIBLING/0.log && echo can read a log
-	ls $SANDBOX $SANDBOX/work $SANDBOX/work/tasks > /dev/null 2>&1 && echo can list the sandbox
+	ls $SANDBOX $SANDBOX/work $SANDBOX/work/partitions > /dev/null 2>&1 && echo can list the sandbox
 	for d in work inputs outputs checkpoint; do test -x $SIBLING_DIR/$d && echo can enter $d; done
 	touch $SANDBOX/x $SANDBOX/work/x 2> /dev/null && echo can write to the sandbox
 	kill -0 $SIBLING_PID 2> /dev/null && echo can signal a sibling

@@ -170,7 +170,7 @@ func (p *partition) makeFiles() (err error) {
 	if d := t.takeSpare(); d != nil {
 		p.dirs = *d
 	} else {
-		p.dirs, err = t.x.box.partition(t.dir, t.launch.App)
+		p.dirs, err = t.x.box.partition(t.launch.App)
 	}
 	if err != nil {
 		return err

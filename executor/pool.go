@@ -1,14 +1,14 @@
 package executor
 
-// maxPool bounds the directories that are kept for packs to come.
+// maxPool bounds the directories that are kept for tasks to come.
 const maxPool = 32
 
-// takeSpare gives clean directories, of the partition before or of another pack; nil
+// takeSpare gives clean directories, of the partition before or of another task; nil
 // when there are none.
 func (t *task) takeSpare() *dirs {
 	d := t.spare.dirs
 	t.spare.dirs = nil
-	if d != nil || t.segments == nil {
+	if d != nil {
 		return d
 	}
 	bundle := ""
@@ -18,7 +18,7 @@ func (t *task) takeSpare() *dirs {
 	return t.x.box.takeDirs(t.launch.App, bundle)
 }
 
-// keepSpare lets other packs of the app have the directories that the last partition
+// keepSpare lets other tasks of the app have the directories that the last partition
 // has left clean.
 func (t *task) keepSpare() {
 	t.spare.log.discard()

@@ -118,11 +118,8 @@ func TestUpdates(t *testing.T) {
 	if err := json.Unmarshal(end.Data, &data); err != nil || len(data.Results) != 1 || data.InStorage {
 		t.Errorf("status data at the end: %+v, %v", data, err)
 	}
-	// Everything but the log goes once the terminal update is acknowledged.
-	eventually(t, "clean task directory", func() bool {
-		left, err := os.ReadDir(filepath.Join(r.sandbox, "work", "tasks"))
-		return err == nil && len(left) == 0
-	})
+	// Everything but the log goes after the terminal update.
+	eventually(t, "clean directories", func() bool { return r.filesLeft() == 0 })
 	if _, err := os.Stat(filepath.Join(r.sandbox, "logs", slow.TaskID, "0.log")); err != nil {
 		t.Error("the log went too:", err)
 	}

@@ -24,7 +24,7 @@ type sandbox struct {
 	logs    string
 	work    string
 	bundles string
-	packs   string // of the directories of partitions that are used again
+	parts   string // of the directories of partitions
 	spool   string // for archives on their way; closed to tasks
 	users   *users
 	log     *slog.Logger
@@ -64,8 +64,8 @@ func openSandbox(cfg Config, log *slog.Logger) (*sandbox, error) {
 		removeAbandoned(base)
 	}
 	s.logs = filepath.Join(root, "logs")
-	s.bundles, s.packs, s.spool = filepath.Join(s.work, "bundles"), filepath.Join(s.work, "packs"), filepath.Join(s.work, "spool")
-	for dir, mode := range map[string]fs.FileMode{s.logs: 0o700, s.bundles: 0o711, s.packs: 0o711, s.spool: 0o700} {
+	s.bundles, s.parts, s.spool = filepath.Join(s.work, "bundles"), filepath.Join(s.work, "partitions"), filepath.Join(s.work, "spool")
+	for dir, mode := range map[string]fs.FileMode{s.logs: 0o700, s.bundles: 0o711, s.parts: 0o711, s.spool: 0o700} {
 		if err := os.MkdirAll(dir, mode); err != nil {
 			return nil, fmt.Errorf("sandbox: %w", err)
 		}

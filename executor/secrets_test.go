@@ -120,7 +120,7 @@ func (r *rig) nothingTold() {
 	}
 	r.store.mu.Unlock()
 	all.WriteString(r.stderr.String())
-	eventually(r.t, "removal of the task's files", func() bool { return r.tasksLeft() == 0 })
+	eventually(r.t, "removal of the task's files", func() bool { return r.filesLeft() == 0 })
 	files := 0
 	err := filepath.WalkDir(r.sandbox, func(path string, d fs.DirEntry, err error) error {
 		if err == nil && d.Type().IsRegular() {

@@ -127,7 +127,7 @@ func (r *rig) logged(res tasklet.Result) string {
 
 // left lists what lies in the executor's directories of partitions, archives and logs.
 func (r *rig) left() (names []string) {
-	for _, of := range []string{"work/tasks/*", "work/packs/*/*/*", "work/spool/*", "logs/*"} {
+	for _, of := range []string{"work/partitions/*/*/*", "work/spool/*", "logs/*"} {
 		found, err := filepath.Glob(filepath.Join(r.sandbox, of))
 		if err != nil {
 			r.t.Error(err)

@@ -29,7 +29,6 @@ var (
 type task struct {
 	x      *Executor
 	launch *tasklet.Launch
-	dir    string // of the directories of its partitions
 	logs   string
 	done   chan struct{} // closed when the terminal update is in the outbox
 
@@ -65,13 +64,12 @@ func newTask(x *Executor, l *tasklet.Launch) *task {
 	name := directoryName(l.TaskID)
 	t := &task{
 		x: x, launch: l, done: make(chan struct{}), kills: map[int]bool{},
-		dir:  filepath.Join(x.box.work, "tasks", name),
 		logs: filepath.Join(x.box.logs, name),
 	}
 	t.ctx, t.cancel = context.WithCancelCause(context.Background())
 	t.uploads, t.noUploads = context.WithCancelCause(context.Background())
 	if l.Segments != nil {
-		t.segments, t.dir = newSegments(t), x.box.packs
+		t.segments = newSegments(t)
 	}
 	return t
 }
@@ -120,12 +118,13 @@ func (t *task) run() {
 		last = newPartition(t, spec)
 		results = append(results, t.runOne(last))
 	}
-	if last != nil {
-		last.free()
-	}
 	t.enter(nil)
 	t.forgetSecrets()
 	t.finish(results)
+	if last != nil { // nobody waits for that
+		last.remove()
+	}
+	t.keepSpare()
 }
 
 // runInSegments commits results as they come, and leaves no files of a partition
@@ -352,11 +351,4 @@ func (t *task) update(state mesos.TaskState, message string, status tasklet.Stat
 		update.Message = &message
 	}
 	t.x.outbox.add(update, acknowledged)
-}
-
-// remove removes all files but the logs. In a pack there are none left.
-func (t *task) remove() {
-	if t.segments == nil {
-		t.x.box.remove(t.dir)
-	}
 }
