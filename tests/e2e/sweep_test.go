@@ -93,7 +93,7 @@ func TestSweep(t *testing.T) {
 	has("after the dry run", all)
 
 	result := nightly(t, p, schedule)
-	if result.Swept.Runs != 2 || result.Kept != 2 || result.Apps != 1 || result.Swept.Objects < 6 {
+	if result.Swept.Runs != 2 || result.Kept != 2 || result.Apps != 1 || result.Swept.Objects < 4 {
 		t.Errorf("the sweep says %+v", result)
 	}
 	has("after the sweep", map[string]bool{first: false, second: false, third: true, failed: true, live: true})
