@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -128,6 +129,9 @@ func (r *rig) nothingTold() {
 			data, err = os.ReadFile(path)
 			fmt.Fprintf(&all, "\n%s: %s", path, data)
 			files++
+		}
+		if errors.Is(err, fs.ErrNotExist) { // directories are still being removed
+			return nil
 		}
 		return err
 	})

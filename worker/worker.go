@@ -43,6 +43,9 @@ func Start(ctx context.Context, cfg Config) (*Worker, error) {
 		Identity:          cfg.Identity,
 		WorkerStopTimeout: cfg.StopTimeout,
 		Interceptors:      []interceptor.WorkerInterceptor{&alive{}},
+		// Machines of batch are busy, and workflows wait for nothing but Temporal: a second
+		// without progress, the SDK's default, is no deadlock.
+		DeadlockDetectionTimeout: 30 * time.Second,
 	})
 	workflows.Register(w.main)
 	preparer := &activities.Preparer{Store: cfg.Store, Catalog: cfg.Catalog, Settings: cfg.settings(), Images: cfg.Images}

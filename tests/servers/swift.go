@@ -30,6 +30,7 @@ type Swift struct {
 	Dir      string // what the servers keep there
 
 	storageURL string
+	proxy      *process
 }
 
 // swiftPorts are what the configuration files name.
@@ -78,7 +79,8 @@ func StartSkewedSwift(t testing.TB, ahead time.Duration) *Swift {
 		})
 	}
 	s := &Swift{AuthURL: "http://127.0.0.1:" + p.Proxy + "/auth/v1.0", User: "test:tester", Password: "testing", Dir: p.Dir}
-	p.run(t, "proxy").ready(t, func(ctx context.Context) error {
+	s.proxy = p.run(t, "proxy")
+	s.proxy.ready(t, func(ctx context.Context) error {
 		account, err := s.call(ctx, http.MethodGet, s.AuthURL)
 		if err == nil {
 			s.storageURL = account.Get("X-Storage-Url")
@@ -161,9 +163,10 @@ func answer(r *http.Request) (http.Header, error) {
 // Container makes a container and gives its storage URL.
 func (s *Swift) Container(t testing.TB, name string) string {
 	t.Helper()
-	if _, err := s.call(t.Context(), http.MethodPut, s.storageURL+"/"+url.PathEscape(name)); err != nil {
-		t.Fatal(err)
-	}
+	s.proxy.ready(t, func(ctx context.Context) error { // a busy machine has it answer 503 at first
+		_, err := s.call(ctx, http.MethodPut, s.storageURL+"/"+url.PathEscape(name))
+		return err
+	})
 	return "swift://" + name
 }
 
